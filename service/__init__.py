@@ -1,0 +1,1 @@
+"""whyserve's server: predictions from ONNX bundles, and the reasons for them."""

@@ -1,0 +1,1 @@
+"""Offline training: real data to bundles in `models/`."""
