@@ -1,0 +1,239 @@
+"""Public datasets as arrays: found in WHYSERVE_DATA or downloaded once, checked by sha256, split the same way every time.
+
+Nothing here depends on a network's needs: images stay uint8, sentences stay text, table values stay numbers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from service.manifest import Data, sha256_of
+
+CHECKOUT_DATA = Path(__file__).resolve().parents[1] / "data"
+"""Where downloads go when WHYSERVE_DATA is not set; ignored by git."""
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+SST2_URL = "https://raw.githubusercontent.com/clairett/pytorch-sentiment-classification/457ffd83de90a9d6d472d8ffc31bbffe40a8b236/data/SST2/"
+WINE_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/wine-quality/"
+
+SPLIT_SEED = 0
+"""Of the splits drawn here. Not the training seed: reruns with other seeds must see the same validation and test rows."""
+
+
+class DatasetError(Exception):
+    """A dataset is absent, can't be downloaded, or isn't the one that the recipes were measured on."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a dataset: its path below the data folder, its public source and the sha256 of its bytes.
+
+    `sha256` is None where the public file and repacked copies of it differ in form only; the loader then checks the
+    decoded content (`Source.content_sha256`).
+    """
+
+    path: str
+    url: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public dataset: where its files come from and under which licence."""
+
+    name: str
+    origin: str
+    licence: str
+    files: tuple[DataFile, ...]
+    content_sha256: str | None = None
+
+    def manifest_entry(self) -> Data:
+        """What a bundle's manifest says about the data it was trained on."""
+        hashes = {Path(file.path).name: file.sha256 or self.content_sha256 for file in self.files}
+        return Data(name=self.name, source=self.origin, licence=self.licence, sha256={k: v for k, v in hashes.items() if v})
+
+
+MNIST = Source(
+    name="MNIST",
+    origin="LeCun, Cortes, Burges: The MNIST database of handwritten digits, " + MNIST_URL,
+    licence="freely redistributable (LeCun, Cortes, Burges; derived from NIST SD 3 and 7)",
+    files=tuple(
+        DataFile(f"mnist/{name}", MNIST_URL + name, sha256)
+        for name, sha256 in (
+            ("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            ("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            ("t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            ("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        )
+    ),
+)
+
+SST2 = Source(
+    name="SST-2",
+    origin="Stanford Sentiment Treebank (Socher et al. 2013), binary full sentences, " + SST2_URL,
+    licence="not stated by the source; distributed for research by the Stanford NLP group",
+    files=tuple(
+        DataFile(f"sst2/{name}", SST2_URL + name, sha256)
+        for name, sha256 in (
+            ("train.tsv", "ec192f833a64da08f475488a77b0d0b47db47acd0f458bd18433fc793b569920"),
+            ("dev.tsv", "eddea6b39e601dd4e7a672b53cc40fdf6019fa80522f351206c24340ca5d9359"),
+            ("test.tsv", "831169c7e2e429d6026e1bdbb542f33b636e3e596caad9602ebc953c205928b7"),
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Grey images with their classes: `pixels` uint8 (N, 28, 28), light ink on black; `labels` int64 (N,)."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Images:
+        return Images(self.pixels[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """MNIST: 55,000 training images, 5,000 held out of the training set for validation, the 10,000 test images."""
+
+    train: Images
+    validation: Images
+    test: Images
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences with their classes: `texts` as tokenised by the Penn Treebank's rules, lower case; `labels` int64 (N,)."""
+
+    texts: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Sst2:
+    """SST-2, full sentences: 6,920 to train, 872 for validation (the public dev set), 1,821 test; 0 negative, 1 positive."""
+
+    train: Sentences
+    validation: Sentences
+    test: Sentences
+
+
+def load_mnist(root: Path | None = None) -> Mnist:
+    """MNIST from `root` (default: the data folder), downloaded if absent. Raises DatasetError."""
+    train_images, train_labels, test_images, test_labels = (_read_gzip(path) for path in _ensure(MNIST, root))
+    everything = Images(parse_idx(train_images), parse_idx(train_labels).astype(np.int64))
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(everything))
+    return Mnist(
+        train=everything.take(np.sort(order[5000:])),
+        validation=everything.take(np.sort(order[:5000])),
+        test=Images(parse_idx(test_images), parse_idx(test_labels).astype(np.int64)),
+    )
+
+
+def load_sst2(root: Path | None = None) -> Sst2:
+    """SST-2 from `root` (default: the data folder), downloaded if absent. Raises DatasetError."""
+    train, dev, test = (parse_sentences(path.read_text("utf-8"), path.name) for path in _ensure(SST2, root))
+    return Sst2(train=train, validation=dev, test=test)
+
+
+def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
+    """The array of an IDX file of unsigned bytes (LeCun's format: 0, 0, type 8, rank, big-endian sizes, then the data).
+
+    Raises DatasetError where the header or the length is wrong.
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise DatasetError(f"not an IDX file of unsigned bytes: it starts with {content[:4].hex(' ')}, expected 00 00 08 and the rank")
+    rank = content[3]
+    start = 4 + 4 * rank
+    if len(content) < start:
+        raise DatasetError(f"an IDX header of rank {rank} has {start} bytes, the file has {len(content)}")
+    shape = tuple(int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
+    expected = start + int(np.prod(shape))
+    if len(content) != expected:
+        raise DatasetError(f"an IDX file of shape {shape} has {expected} bytes, this one has {len(content)}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def parse_sentences(content: str, name: str) -> Sentences:
+    """Sentences of a TSV file without header, `sentence<TAB>0|1` a line. Raises DatasetError naming the line."""
+    texts, labels = [], []
+    for number, line in enumerate(content.splitlines(), start=1):
+        text, tab, label = line.rpartition("\t")
+        if not tab or not text.strip() or label not in ("0", "1"):
+            raise DatasetError(f"{name}, line {number}: expected a sentence, a tab and 0 or 1, got {line[:80]!r}")
+        texts.append(text)
+        labels.append(int(label))
+    return Sentences(tuple(texts), np.array(labels, np.int64))
+
+
+def data_folder() -> Path:
+    """WHYSERVE_DATA where it is set, else `data/` of the checkout."""
+    configured = os.environ.get("WHYSERVE_DATA")
+    return Path(configured) if configured else CHECKOUT_DATA
+
+
+def _ensure(source: Source, root: Path | None) -> list[Path]:
+    """Paths of a dataset's files, downloaded where absent and checked."""
+    folder = root or data_folder()
+    paths = []
+    for file in source.files:
+        path = folder / file.path
+        if not path.exists():
+            _download(file, path)
+        _check(path, file)
+        paths.append(path)
+    return paths
+
+
+def _download(file: DataFile, path: Path) -> None:
+    """Fetches into a `.part` file first, so that an interrupted download is never taken for a dataset."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(file.url, timeout=60) as answer, part.open("wb") as target:  # noqa: S310 (https addresses of this module)
+            length = int(answer.headers.get("Content-Length") or 0) or None
+            with tqdm(total=length, unit="B", unit_scale=True, desc=path.name) as progress:
+                while block := answer.read(1 << 16):
+                    target.write(block)
+                    progress.update(len(block))
+    except (urllib.error.URLError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise DatasetError(f"{file.path}: not in the data folder {path.parents[1]} and {file.url} can't be fetched ({error})") from error
+    try:
+        _check(part, file)
+    except DatasetError:
+        part.unlink()
+        raise
+    part.replace(path)
+
+
+def _check(path: Path, file: DataFile) -> None:
+    if file.sha256 is None:
+        return
+    found = sha256_of(path)
+    if found != file.sha256:
+        raise DatasetError(
+            f"{path} is not the file that was measured: its sha256 is {found}, expected {file.sha256}; delete it to download it again"
+        )
+
+
+def _read_gzip(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        return file.read()
