@@ -1,0 +1,107 @@
+"""One ONNX model in ONNX Runtime: providers chosen, errors mapped, nothing about HTTP or bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from service.errors import BadInput, ModelFailed, WhyserveError
+
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "int8": "int8",
+    "int16": "int16",
+    "int32": "int32",
+    "int64": "int64",
+    "uint8": "uint8",
+    "uint16": "uint16",
+    "uint32": "uint32",
+    "uint64": "uint64",
+    "bool": "bool",
+    "string": "string",
+}
+
+
+class DeviceMissing(WhyserveError):
+    """The device that was asked for isn't there: never fall back to another one silently."""
+
+    code = "device_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A graph input or output: `shape` with the batch axis, None where a size varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Session:
+    """An ONNX Runtime session over a model file.
+
+    `threads` are those of one run (0: ONNX Runtime's own choice). Raises DeviceMissing where `device` names CUDA and
+    there is none, BadInput (with ONNX Runtime's own words) where the file is no valid model.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Idle threads that spin would take the core that HTTP and the explainers need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = choose_providers(device)
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises many unrelated classes, all of them mean: no usable model
+            raise BadInput(f"ONNX Runtime refuses the model: {_reason(error, path)}") from None
+        chosen = self._session.get_providers()[0]
+        if device.startswith("cuda") and chosen != "CUDAExecutionProvider":
+            raise DeviceMissing(f"device {device!r} was asked for, but ONNX Runtime fell back to {chosen}")
+        self.provider: str = chosen
+        self.inputs = tuple(_info(value) for value in self._session.get_inputs())
+        self.outputs = tuple(_info(value) for value in self._session.get_outputs())
+        self._output_names = [output.name for output in self.outputs]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs in the graph's order, each with the batch axis. Raises ModelFailed with the reason."""
+        try:
+            return self._session.run(self._output_names, feeds)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise ModelFailed(f"the model failed on this input: {_reason(error)}") from None
+
+
+def choose_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    """ONNX Runtime's providers for a device setting. Raises DeviceMissing where CUDA is asked for and not installed."""
+    there = "CUDAExecutionProvider" in ort.get_available_providers()
+    if device == "cpu" or (device == "auto" and not there):
+        return ["CPUExecutionProvider"]
+    if not there:
+        raise DeviceMissing(
+            f"device {device!r} was asked for, but this ONNX Runtime has no CUDA provider (it has: "
+            f"{', '.join(ort.get_available_providers())}); install the extra 'gpu', or set WHYSERVE_DEVICE=cpu"
+        )
+    index = device.partition(":")[2] or "0"
+    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+
+
+def _info(value: ort.NodeArg) -> TensorInfo:
+    element = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorInfo(value.name, _DTYPES.get(element, element), shape)
+
+
+def _reason(error: Exception, path: Path | None = None) -> str:
+    """ONNX Runtime's message, without the folders of this machine and its internal prefix."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if path is not None:
+        text = text.replace(str(path), path.name)
+    return text.removeprefix("[ONNXRuntimeError] : ")[:500]

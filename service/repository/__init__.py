@@ -1,0 +1,1 @@
+"""What is on disk (bundles) and what is loaded (the registry)."""

@@ -1,0 +1,81 @@
+"""Metrics: every Prometheus series of the server, under one registry that the app owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_ERRORS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_MODEL = ("model_name", "model_version")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSeries:
+    """The series of one model version, resolved once at load: an observe through `labels()` costs twice as much."""
+
+    requests: dict[tuple[str, str], Any]
+    """Counter by (operation, outcome)."""
+    duration: dict[str, Any]
+    """Histogram by operation."""
+    queue: Any
+    batch_size: Any
+    pending: Any
+    stage: dict[str, Any]
+    """KServe's histogram and ours by stage: preprocess, predict, explain, postprocess."""
+
+
+class Metrics:
+    """Makes and holds the series. `registry` is the app's own, so that two apps in one process don't collide."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        r = self.registry
+        self.requests = Counter("whyserve_requests", "Requests answered", (*_MODEL, "operation", "outcome"), registry=r)
+        self.duration = Histogram(
+            "whyserve_request_duration_seconds", "Body read to answer encoded", (*_MODEL, "operation"), buckets=_SECONDS, registry=r
+        )
+        self.queue = Histogram("whyserve_queue_duration_seconds", "Waiting for a batch", _MODEL, buckets=_SECONDS, registry=r)
+        self.compute = Histogram(
+            "whyserve_compute_duration_seconds", "Computing, by stage", (*_MODEL, "stage"), buckets=_SECONDS, registry=r
+        )
+        self.batch_size = Histogram("whyserve_batch_size", "Rows a run of the model", _MODEL, buckets=_ROWS, registry=r)
+        self.pending = Gauge("whyserve_pending_requests", "Requests being worked on", (*_MODEL, "operation"), registry=r)
+        self.rejected = Counter("whyserve_rejected", "Requests refused before any work, by reason", ("reason",), registry=r)
+        self.explain_duration = Histogram(
+            "whyserve_explain_duration_seconds", "One explanation", (*_MODEL, "method"), buckets=_SECONDS, registry=r
+        )
+        self.completeness = Histogram(
+            "whyserve_completeness_error", "Of explanations, relative", (*_MODEL, "method"), buckets=_ERRORS, registry=r
+        )
+        self.parity = Histogram("whyserve_parity_error", "Twin against served model", _MODEL, buckets=_ERRORS, registry=r)
+        self.model_state = Gauge("whyserve_model_ready", "1: serving, 0: refused", _MODEL, registry=r)
+        # KServe's own four, so that its dashboards work.
+        self.kserve = {
+            stage: Histogram(f"request_{stage}_seconds", f"KServe: {stage}", ("model_name",), buckets=_SECONDS, registry=r)
+            for stage in ("preprocess", "predict", "explain", "postprocess")
+        }
+
+    def series(self, name: str, version: int) -> ModelSeries:
+        """The series of a model version; what Prometheus calls children."""
+        labels = (name, str(version))
+        operations = ("predict", "explain", "generate")
+        return ModelSeries(
+            requests={(o, c): self.requests.labels(*labels, o, c) for o in operations for c in ("ok", "client_error", "server_error")},
+            duration={o: self.duration.labels(*labels, o) for o in operations},
+            queue=self.queue.labels(*labels),
+            batch_size=self.batch_size.labels(*labels),
+            pending={o: self.pending.labels(*labels, o) for o in operations},
+            stage={stage: (self.kserve[stage].labels(name), self.compute.labels(*labels, stage)) for stage in self.kserve},
+        )
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics page and its Content-Type: Prometheus text, or OpenMetrics where `accept` asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
