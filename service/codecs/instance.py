@@ -1,0 +1,99 @@
+"""One instance as it was sent, value by input, to the tensors of one row: picks the codec that the manifest names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.codecs.image import DecodedImage, ImageLimits, decode_image, peek_pixels
+from service.codecs.table import decode_row
+from service.codecs.tensor import decode_tensor
+from service.codecs.text import DecodedText, TextDecoder
+from service.errors import BadInput
+from service.manifest import Input, Manifest
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that bound what an instance may cost."""
+
+    max_pixels: int
+    max_characters: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """A row: `tensors` by graph input without the batch axis, and what drawing an explanation on it needs."""
+
+    tensors: dict[str, Array]
+    images: dict[str, DecodedImage]
+    """By input: pictures that were sent encoded, with their geometry."""
+    encoded: dict[str, bytes]
+    """By input: those pictures as they were sent."""
+    texts: dict[str, DecodedText]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(tensor.shape for tensor in self.tensors.values())
+
+
+class InstanceDecoder:
+    """Decodes instances of one model. Raises BundleFile errors of the tokenizer at construction."""
+
+    def __init__(self, manifest: Manifest, folder: Path, limits: Limits) -> None:
+        self._inputs = manifest.inputs
+        self._images = ImageLimits(max_pixels=limits.max_pixels)
+        self._texts = {
+            i.name: TextDecoder((folder / i.text.tokenizer).read_bytes(), i.text, max_characters=limits.max_characters)
+            for i in manifest.inputs
+            if i.text
+        }
+
+    def pixels(self, sent: Mapping[str, Any]) -> int:
+        """How many pixels decoding this instance will hold, from the pictures' headers. Raises BadInput, TooLarge."""
+        encoded = (sent.get(i.name) for i in self._inputs if i.codec == "image")
+        return sum(peek_pixels(value, self._images) for value in encoded if isinstance(value, bytes))
+
+    def decode(self, sent: Mapping[str, Any]) -> Instance:
+        """The row's tensors. Raises BadInput, TooLarge, UnknownChoice: what was wrong and what was expected."""
+        instance = Instance({}, {}, {}, {})
+        warnings: list[str] = []
+        for declared in self._inputs:
+            if declared.name not in sent:
+                raise BadInput(f"input {declared.name!r} is missing; this model takes {[i.name for i in self._inputs]}")
+            self._decode_input(declared, sent[declared.name], instance, warnings)
+        if len(sent) > len(self._inputs):
+            unknown = sorted(set(sent) - {i.name for i in self._inputs})
+            raise BadInput(f"unknown input {unknown[0]!r}; this model takes {[i.name for i in self._inputs]}")
+        return Instance(instance.tensors, instance.images, instance.encoded, instance.texts, tuple(warnings)) if warnings else instance
+
+    def _decode_input(self, declared: Input, value: Any, instance: Instance, warnings: list[str]) -> None:
+        name = declared.name
+        if declared.image and isinstance(value, bytes):
+            picture = decode_image(value, declared.image, declared.dtype, self._images)
+            instance.tensors[name] = picture.tensor
+            instance.images[name] = picture
+            instance.encoded[name] = value
+        elif declared.text and isinstance(value, bytes | str):
+            text = self._texts[name].decode(value)
+            instance.tensors[name] = text.ids
+            instance.texts[name] = text
+            if declared.text.lengths:
+                instance.tensors[declared.text.lengths] = np.array(len(text.ids), np.int64)
+            if text.truncated_at is not None:
+                warnings.append(f"the text was cut after {len(text.ids)} tokens, at character {text.truncated_at}")
+        elif declared.table:
+            instance.tensors[name] = decode_row(value, declared)
+        elif isinstance(value, bytes):
+            raise BadInput(f"input {name!r} takes a tensor as nested lists, got an encoded value")
+        else:
+            instance.tensors[name] = decode_tensor(value, declared)
+            if declared.text and declared.text.lengths:
+                instance.tensors[declared.text.lengths] = np.array(len(instance.tensors[name]), np.int64)
