@@ -10,7 +10,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from training.batches import Batch
 from training.history import Curves, History, draw_curves, write_curves
+from training.session import Device, Session, hyperparameters
 
 Task = TypeVar("Task", bound=LightningModule)
-Device = Literal["auto", "cpu", "cuda"]
 
 LAST = "last"
 BEST = "best"
@@ -53,6 +53,21 @@ class Run:
     gradient_clip: float | None = None
     fingerprint: str = ""
     """Whatever else decides the run's course; a checkpoint of another one is not resumed."""
+
+    @classmethod
+    def of(cls, session: Session, name: str, config: Any, **options: Any) -> Run:
+        """The run of a recipe: where, from the session; `fingerprint` from its Config; what else differs as options."""
+        fingerprint = ", ".join(f"{option}={value}" for option, value in {"seed": session.seed, **hyperparameters(config)}.items())
+        return cls(
+            name,
+            session.runs,
+            seed=session.seed,
+            device=session.device,
+            devices=session.devices,
+            resume=session.resume,
+            fingerprint=fingerprint,
+            **options,
+        )
 
     @property
     def path(self) -> Path:
