@@ -24,11 +24,12 @@ def write_bundle(
     model: onnx.ModelProto,
     describe: Callable[[dict[str, str]], Manifest],
     golden: Golden,
-    card: str,
+    card: Callable[[Manifest], str],
     read_by_service: Mapping[str, bytes] | None = None,
     plots: Mapping[str, Path] | None = None,
 ) -> Path:
-    """Writes `root/NAME/VERSION/` and returns it. `describe` makes the manifest from the hashes of the files.
+    """Writes `root/NAME/VERSION/` and returns it. `describe` makes the manifest from the hashes of the files, `card`
+    the README from the manifest.
 
     `read_by_service` are further files that the service reads (a tokenizer, a reference set), hashed like the model;
     `plots` are copied beside the card by the name they get there. An older bundle of that version is replaced only once the
@@ -44,7 +45,7 @@ def write_bundle(
     manifest = describe({name: sha256_of(partial / name) for name in (MODEL_FILE, GOLDEN_FILE, *(read_by_service or {}))})
     manifest.write(partial)
     Manifest.read(partial)
-    (partial / CARD_FILE).write_text(card, "utf-8")
+    (partial / CARD_FILE).write_text(card(manifest), "utf-8")
     for name, plot in (plots or {}).items():
         shutil.copyfile(plot, partial / name)
     folder = root / manifest.name / str(manifest.version)

@@ -9,13 +9,15 @@ import os
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.batches import Batch
@@ -109,6 +111,13 @@ class SameRun(Callback):
             raise FitError(f"can't resume: the run was started with {state_dict['fingerprint']}, now asked is {self.fingerprint}")
 
 
+def moving_average(average: Tensor, current: Tensor, updates: Tensor, *, decay: float) -> Tensor:
+    """An exponential moving average whose decay grows with the number of updates, so that the first, still untrained weights
+    are forgotten in short runs too (as in TensorFlow's ExponentialMovingAverage)."""
+    grown = torch.minimum(torch.tensor(decay), (1 + updates) / (10 + updates)).to(average.device)
+    return average + (1 - grown) * (current - average)
+
+
 def start(run: Run) -> None:
     """Seeds everything; call before the network is built."""
     seed_everything(run.seed, verbose=False)
@@ -158,7 +167,7 @@ def _checkpoint_to_resume(run: Run) -> Path | None:
 def _callbacks(run: Run, terminal: bool) -> list[Callback]:
     callbacks: list[Callback] = [SameRun(run.fingerprint), SeedEachEpoch(run.seed)]
     if run.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=run.ema))
+        callbacks.append(WeightAveraging(avg_fn=partial(moving_average, decay=run.ema)))
     if run.patience is not None:
         callbacks.append(EarlyStopping(run.monitor, mode=run.mode, patience=run.patience))
     if terminal:
