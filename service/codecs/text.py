@@ -39,8 +39,8 @@ class TextDecoder:
             self._tokenizer = Tokenizer.from_buffer(tokenizer)
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"the tokenizer file can't be read: {error}") from None
-        # the policy decides about both, and lengths must be seen to tell where a text was cut
-        self._tokenizer.no_truncation()
+        # the policy decides about both, whatever the file says; the library's own truncation keeps special tokens
+        self._tokenizer.enable_truncation(policy.max_length)
         self._tokenizer.no_padding()
         self._policy = policy
         self._max_characters = max_characters
@@ -49,15 +49,24 @@ class TextDecoder:
         """The tokens of a text (bytes: UTF-8). Raises BadInput for an empty one, TooLarge beyond the limits or where the
         policy refuses what is longer than `max_length` tokens."""
         text = self._checked(text)
-        encoding = self._tokenizer.encode(text)
-        if not any(special == 0 for special in encoding.special_tokens_mask):
-            raise BadInput("the text holds no token that this model knows how to read")
-        cut = self._cut(encoding) if len(encoding.ids) > self._policy.max_length else None
+        encoding = self._encode(text)
+        if all(encoding.special_tokens_mask):
+            raise BadInput("the text holds no token that this model can read")
+        cut = max(end for _, end in encoding.offsets) if encoding.overflowing else None
         tokens = tuple(
             None if special else Token(text[start:end], start, end)
             for special, (start, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
         )
         return DecodedText(np.array(encoding.ids, np.int64), tokens, cut)
+
+    def _encode(self, text: str) -> Encoding:
+        try:
+            encoding = self._tokenizer.encode(text)
+        except Exception as error:  # the library raises bare Exception, such as for a word when its vocabulary has no unknown token
+            raise BadInput(f"this model's tokenizer can't read the text: {error}") from None
+        if encoding.overflowing and self._policy.beyond == "refuse":
+            raise TooLarge(f"the text has more than {self._policy.max_length} tokens, which is the most that this model takes")
+        return encoding
 
     def _checked(self, text: str | bytes) -> str:
         if isinstance(text, bytes):
@@ -78,10 +87,3 @@ class TextDecoder:
     def _require_length(self, characters: int, least: str) -> None:
         if characters > self._max_characters:
             raise TooLarge(f"the text has {least}{characters} characters, the limit is {self._max_characters} (WHYSERVE_MAX_CHARACTERS)")
-
-    def _cut(self, encoding: Encoding) -> int:
-        """Truncates in place, special tokens kept; the code point behind the last token that stayed."""
-        if self._policy.beyond == "refuse":
-            raise TooLarge(f"the text has {len(encoding.ids)} tokens, this model takes at most {self._policy.max_length}")
-        encoding.truncate(self._policy.max_length)
-        return max(end for _, end in encoding.offsets)
