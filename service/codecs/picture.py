@@ -46,6 +46,8 @@ def open_picture(data: bytes, limits: ImageLimits) -> ImageFile:
     reader = _reader(data)
     try:
         image = reader(BytesIO(data))
+    except Image.DecompressionBombError as error:  # WebP only: its decoder needs the whole canvas to begin with
+        raise TooLarge(f"the picture is too large to open: {error} (WHYSERVE_MAX_PIXELS is {limits.max_pixels})") from None
     except Exception as error:
         raise damaged(data, error) from None
     _require_pixels(image.size, limits)
@@ -70,8 +72,9 @@ def peek_pixels(data: bytes, limits: ImageLimits) -> int:
 
 
 def orientation_of(image: ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or its block can't be read."""
-    if image.format != "TIFF" and not any(key in image.info for key in _MAY_HOLD_EXIF):
+    """The EXIF orientation still to be undone, 1 to 8; 1 where there is none or its block can't be read, and for a TIFF, whose
+    own orientation tag Pillow has undone as part of reading it."""
+    if image.format == "TIFF" or not any(key in image.info for key in _MAY_HOLD_EXIF):
         return 1
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
@@ -116,7 +119,8 @@ def damaged(data: bytes, error: Exception) -> BadInput:
     (SyntaxError, struct.error, IndexError, zlib.error, KeyError, ..), so callers catch Exception around Pillow alone."""
     if isinstance(error, BadInput):
         return error
-    return BadInput(f"the {_format_name(data)} picture is damaged or truncated: {error or type(error).__name__}")
+    reason = "its header is invalid" if isinstance(error, SyntaxError) else str(error) or type(error).__name__
+    return BadInput(f"the {_format_name(data)} picture is damaged or truncated: {reason}")
 
 
 def _format_name(data: bytes) -> str:
@@ -152,8 +156,12 @@ def _is_sixteen_bit(image: ImageFile) -> bool:
 
 
 def _scaled_to_eight_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.uint16, copy=False)
-    scaled = ((values - (values >> 8) + 128) >> 8).astype(np.uint8)  # round(v / 257), within 16 bits
+    values = np.asarray(image)
+    wide = values.astype(np.uint32)
+    wide *= 255
+    wide += 32895
+    wide >>= 16  # in place: round(v / 257) without a second array of 4 bytes a pixel
+    scaled = wide.astype(np.uint8)
     grey = Image.fromarray(scaled)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
