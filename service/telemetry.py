@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -12,6 +14,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _ERRORS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MODEL = ("model_name", "model_version")
+OPERATIONS = ("predict", "explain", "generate")
+OUTCOMES = ("ok", "client_error", "server_error", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,6 @@ class ModelSeries:
     """Histogram by operation."""
     queue: Any
     batch_size: Any
-    pending: Any
     stage: dict[str, Any]
     """KServe's histogram and ours by stage: preprocess, predict, explain, postprocess."""
 
@@ -65,15 +68,18 @@ class Metrics:
     def series(self, name: str, version: int) -> ModelSeries:
         """The series of a model version; what Prometheus calls children."""
         labels = (name, str(version))
-        operations = ("predict", "explain", "generate")
         return ModelSeries(
-            requests={(o, c): self.requests.labels(*labels, o, c) for o in operations for c in ("ok", "client_error", "server_error")},
-            duration={o: self.duration.labels(*labels, o) for o in operations},
+            requests={(o, c): self.requests.labels(*labels, o, c) for o in OPERATIONS for c in OUTCOMES},
+            duration={o: self.duration.labels(*labels, o) for o in OPERATIONS},
             queue=self.queue.labels(*labels),
             batch_size=self.batch_size.labels(*labels),
-            pending={o: self.pending.labels(*labels, o) for o in operations},
             stage={stage: (self.kserve[stage].labels(name), self.compute.labels(*labels, stage)) for stage in self.kserve},
         )
+
+    def watch(self, name: str, version: int, inflight: Mapping[str, int]) -> None:
+        """Reads the pending requests of a model when the metrics are read: no work on the request's own path."""
+        for operation in OPERATIONS:
+            self.pending.labels(name, str(version), operation).set_function(partial(inflight.__getitem__, operation))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics page and its Content-Type: Prometheus text, or OpenMetrics where `accept` asks for it."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from service.codecs.image import DecodedImage, ImageLimits, decode_image, peek_pixels
 from service.codecs.table import decode_row
-from service.codecs.tensor import decode_tensor
+from service.codecs.tensor import check_tensor, decode_tensor
 from service.codecs.text import DecodedText, TextDecoder
-from service.errors import BadInput
+from service.errors import BadInput, TooLarge
 from service.manifest import Input, Manifest
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +25,7 @@ class Limits:
 
     max_pixels: int
     max_characters: int
+    max_instances: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,10 +46,12 @@ class Instance:
 
 
 class InstanceDecoder:
-    """Decodes instances of one model. Raises BundleFile errors of the tokenizer at construction."""
+    """Decodes instances of one model. Construction raises OSError or ValueError where the tokenizer file can't be read."""
 
     def __init__(self, manifest: Manifest, folder: Path, limits: Limits) -> None:
         self._inputs = manifest.inputs
+        self._limits = limits
+        self._batches = tuple(_as_batch(declared) for declared in graph_inputs(manifest))
         self._images = ImageLimits(max_pixels=limits.max_pixels)
         self._texts = {
             i.name: TextDecoder((folder / i.text.tokenizer).read_bytes(), i.text, max_characters=limits.max_characters)
@@ -97,3 +100,42 @@ class InstanceDecoder:
             instance.tensors[name] = decode_tensor(value, declared)
             if declared.text and declared.text.lengths:
                 instance.tensors[declared.text.lengths] = np.array(len(instance.tensors[name]), np.int64)
+
+    def check(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Whole batches (n, ...) by graph input, as they are where they fit. Raises BadInput, TooLarge.
+
+        A length of tokens that is left out is the whole row's.
+        """
+        known = [batch.name for batch in self._batches]
+        unknown = sorted(set(arrays) - set(known))
+        if unknown:
+            raise BadInput(f"unknown input {unknown[0]!r}; this model takes {known}")
+        arrays = {**self._whole_lengths(arrays), **arrays}
+        missing = [name for name in known if name not in arrays]
+        if missing:
+            raise BadInput(f"input {missing[0]!r} is missing; this model takes {known}")
+        feeds = {batch.name: check_tensor(arrays[batch.name], batch) for batch in self._batches}
+        rows = {name: len(array) for name, array in feeds.items()}
+        if len(set(rows.values())) != 1:
+            raise BadInput(f"the inputs have different numbers of rows: {rows}")
+        if max(rows.values()) > self._limits.max_instances:
+            raise TooLarge(f"{max(rows.values())} rows, at most {self._limits.max_instances} (setting WHYSERVE_MAX_INSTANCES)")
+        return feeds
+
+    def _whole_lengths(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            i.text.lengths: np.full(arrays[i.name].shape[0], arrays[i.name].shape[1], np.int64)
+            for i in self._inputs
+            if i.text and i.text.lengths and i.name in arrays and arrays[i.name].ndim == 2
+        }
+
+
+def graph_inputs(manifest: Manifest) -> tuple[Input, ...]:
+    """The graph's inputs: those that a client sends, and the lengths that come with a text's tokens."""
+    lengths = [i.text.lengths for i in manifest.inputs if i.text and i.text.lengths]
+    derived = (Input(name=name, codec="tensor", dtype="int64", shape=()) for name in lengths)
+    return (*manifest.inputs, *(i for i in derived if i.name not in {declared.name for declared in manifest.inputs}))
+
+
+def _as_batch(declared: Input) -> Input:
+    return declared.model_copy(update={"shape": (None, *declared.shape)})

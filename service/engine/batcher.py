@@ -89,9 +89,13 @@ class Batcher:
         started = time.monotonic()
         if self._executor is None:
             self._finish(loop, batch, started, _attempt(self._session, batch))
-        else:
+            return
+        try:
             running = loop.run_in_executor(self._executor, _attempt, self._session, batch)
-            running.add_done_callback(lambda done: self._finish(loop, batch, started, _outcome(done, batch)))
+        except RuntimeError as error:  # the executor was shut down: nobody may be left waiting
+            self._finish(loop, batch, started, [error] * len(batch))
+            return
+        running.add_done_callback(lambda done: self._finish(loop, batch, started, done.result()))
 
     def _take(self) -> list[_Block]:
         """The oldest block and those of its shape behind it, up to the largest batch."""
@@ -146,9 +150,3 @@ def _run(session: Session, batch: list[_Block]) -> list[list[np.ndarray]]:
         answers.append([output[start : start + block.rows] for output in outputs])  # views, no copy
         start += block.rows
     return answers
-
-
-def _outcome(done: asyncio.Future[list[list[np.ndarray] | Exception]], batch: list[_Block]) -> list[list[np.ndarray] | Exception]:
-    """The executor's answer; where the executor itself failed (shutting down), that error for every block."""
-    error = done.exception()
-    return [error if isinstance(error, Exception) else RuntimeError(str(error))] * len(batch) if error else done.result()

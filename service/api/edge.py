@@ -1,0 +1,115 @@
+"""What every request passes before any route: its id, the Host check, keys, and the draining server's farewell.
+
+One pure ASGI middleware: each layer around the predict path costs a coroutine a message.
+"""
+
+from __future__ import annotations
+
+import hmac
+import random
+from dataclasses import dataclass, field
+
+from prometheus_client import Counter
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.answers import error_answer
+from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
+
+_OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
+_ADMIN = "/v2/repository/models/"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(slots=True)
+class Draining:
+    """Set once the server was told to stop: readiness and keep-alive look at it."""
+
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Who may do what. No `users`: everyone may predict and explain. No `administrators`: nobody may change models."""
+
+    users: frozenset[str] = field(default_factory=frozenset)
+    administrators: frozenset[str] = field(default_factory=frozenset)
+
+    def check(self, path: str, headers: Headers) -> None:
+        """Raises Unauthorized without a key where one is needed, Forbidden with one that doesn't suffice."""
+        admin = path.startswith(_ADMIN)
+        if admin and not self.administrators:
+            raise Forbidden("changing the repository is turned off; set WHYSERVE_ADMIN_KEYS")
+        if not admin and (not self.users or path.startswith(_OPEN) or path == "/"):
+            return
+        key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if not key:
+            raise Unauthorized("a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
+        if not _among(key, self.administrators if admin else self.users | self.administrators):
+            if admin and _among(key, self.users):
+                raise Forbidden("this key may predict and explain, not change the repository")
+            raise Forbidden("this key isn't known here")
+
+
+def _among(key: str, keys: frozenset[str]) -> bool:
+    # Every key is compared, each in constant time: how long it takes tells nothing about them.
+    return sum(hmac.compare_digest(key.encode(), known.encode()) for known in keys) > 0
+
+
+def allowed_hosts(listening: str) -> frozenset[str] | None:
+    """Host names to accept where the server listens on loopback (against DNS rebinding); None: any."""
+    bracketed = f"[{listening}]" if ":" in listening else listening
+    return _LOOPBACK if bracketed in _LOOPBACK else None
+
+
+class Edge:
+    """The middleware. `scope["state"]["request_id"]` is the id for whoever answers below."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, hosts: frozenset[str] | None, draining: Draining, rejected: Counter) -> None:
+        self._app = app
+        self._keys = keys if keys.users or keys.administrators else None
+        self._closed_admin = Keys()
+        self._hosts = hosts
+        self._draining = draining
+        self._rejected = rejected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
+        extra = [(b"x-request-id", request_id.encode("latin-1"))]
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
+            await send(message)
+
+        try:
+            self._check(scope["path"], headers)
+        except WhyserveError as error:
+            self._rejected.labels(error.code).inc()
+            await error_answer(error).send(identified)
+            return
+        await self._app(scope, receive, identified)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        if self._hosts is not None:
+            host = headers.get("host", "").lower()
+            name = host if host.endswith("]") else host.rpartition(":")[0] or host
+            if name not in self._hosts:
+                raise BadRequest(
+                    f"host {host[:100]!r} isn't served here; this server listens on loopback only: {', '.join(sorted(self._hosts))}"
+                )
+        if self._keys is not None or path.startswith(_ADMIN):
+            (self._keys or self._closed_admin).check(path, headers)
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's own id where it is short and printable, else a new one."""
+    sent = headers.get("x-request-id")
+    if sent and len(sent) <= 128 and sent.isascii() and sent.isprintable():
+        return sent
+    return f"{random.getrandbits(96):024x}"  # noqa: S311  # an id, no secret

@@ -1,0 +1,82 @@
+"""OpenAPI for the inference verbs, which are plain routes that FastAPI knows nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.api import schemas
+from service.codecs.v2_bodies import RequestBody, ResponseBody
+
+_REFERENCE = "#/components/schemas/{model}"
+_RAW = ("image/*", "text/plain", "audio/wav", "multipart/form-data")
+_TENSORS = ("application/octet-stream",)
+_VERBS: Sequence[tuple[str, str, type[BaseModel], type[BaseModel], tuple[str, ...], tuple[str, ...]]] = (
+    ("/v1/models/{name}:predict", "Predict", schemas.Request, schemas.Predictions, _RAW, ()),
+    ("/v1/models/{name}:explain", "Predict, and say why", schemas.Request, schemas.Explanations, _RAW, ("image/png", "text/html")),
+    ("/v1/models/{name}:generate", "Generate", schemas.GenerateRequest, schemas.Generations, (), ("image/png",)),
+    ("/v2/models/{name}/infer", "Infer, JSON or binary tensors", RequestBody, ResponseBody, _TENSORS, _TENSORS),
+    ("/v2/models/{name}/explain", "Attributions as tensors", RequestBody, ResponseBody, _TENSORS, _TENSORS),
+)  # fmt: skip
+_ERRORS = {
+    "400": "the body or a parameter is wrong",
+    "404": "no such model",
+    "413": "beyond a limit",
+    "415": "media type not served",
+    "503": "not ready, or queue full",
+    "504": "deadline",
+}
+
+
+def describe_verbs(app: FastAPI) -> None:
+    """Adds the verbs to what `app.openapi()` answers, so that /docs is complete."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            models = {model for verb in _VERBS for model in verb[2:4]} | {schemas.Error}
+            _, definitions = models_json_schema(
+                [(model, "serialization") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_REFERENCE
+            )
+            document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            for path, summary, request, response, takes, gives in _VERBS:
+                for full in (path, _with_version(path)):
+                    document["paths"][full] = {"post": _operation(full, summary, request, response, takes, gives)}
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+
+
+def _with_version(path: str) -> str:
+    return path.replace("{name}", "{name}/versions/{version}")
+
+
+def _operation(
+    path: str, summary: str, request: type[BaseModel], response: type[BaseModel], takes: tuple[str, ...], gives: tuple[str, ...]
+) -> dict[str, Any]:
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    reference = _REFERENCE.format(model="{}")
+    names = [name for name in ("name", "version") if "{" + name + "}" in path]
+    error = {"application/json": {"schema": {"$ref": reference.format("Error")}}}
+    return {
+        "summary": summary,
+        "tags": ["inference"],
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": reference.format(request.__name__)}}} | dict.fromkeys(takes, binary),
+        },
+        "responses": {
+            "200": {
+                "description": summary,
+                "content": {"application/json": {"schema": {"$ref": reference.format(response.__name__)}}} | dict.fromkeys(gives, binary),
+            }
+        }
+        | {status: {"description": why, "content": error} for status, why in _ERRORS.items()},
+    }

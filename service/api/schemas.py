@@ -1,0 +1,116 @@
+"""The V1 protocol's bodies as pydantic models: the OpenAPI entries come from these, and a test holds live answers to them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Encoded(Body):
+    """A picture or sound, base64."""
+
+    b64: str
+
+
+Instance = list[Any] | str | float | Encoded | dict[str, Any]
+
+
+class Request(Body):
+    """Of `:predict` and `:explain`."""
+
+    instances: list[Instance] = Field(
+        min_length=1,
+        description="each a nested list (tensor), a string (text), {b64} (encoded picture or sound), or an object by input name",
+    )
+    parameters: dict[str, Any] = Field(default={}, description="see GET /v1/models/{name}/methods for those of :explain")
+
+
+class GenerateRequest(Body):
+    instances: list[dict[str, Any]] = Field(default=[], description="inputs by name; what is left out is drawn")
+    parameters: dict[str, Any] = Field(default={}, description="n, class, seed")
+
+
+class Score(Body):
+    label: str
+    index: int
+    probability: float
+
+
+class Classification(Score):
+    top: list[Score]
+
+
+class Signed(Body):
+    """What every answer carries: who answered."""
+
+    model_name: str
+    model_version: str
+    id: str
+
+
+class Predictions(Signed):
+    predictions: list[Classification | dict[str, Any]]
+
+
+class Token(Body):
+    text: str
+    start: int = Field(description="code point of the text as sent")
+    end: int
+
+
+class Target(Body):
+    model_config = ConfigDict(extra="allow")
+    label: str | None = None
+    index: int | list[int] | None = None
+    region: list[int] | None = None
+
+
+class Explanation(Body):
+    method: str
+    target: Target
+    explained: Literal["logit", "probability", "value"]
+    attributions: Any = Field(
+        description="as the instance: its own shape, height x width x channel, or one number a token; by input for several"
+    )
+    tokens: list[Token | None] | dict[str, list[Token | None]] | None = None
+    truncated_at: int | None = None
+    geometry: dict[str, Any] | None = Field(default=None, description="maps attributions back to the picture as it was sent")
+    coordinates: Literal["model", "sent"] | None = None
+    instance_output: float
+    baseline_output: float | None
+    convergence_delta: float | None
+    completeness_error: float | None
+    converged: bool | None
+    parity_error: float | None
+    steps: int | None
+    rows: int
+    parameters: dict[str, Any]
+    precision: str
+    warnings: list[str]
+    seconds: float
+
+
+class Explanations(Signed):
+    predictions: list[Classification | dict[str, Any]]
+    explanations: list[Explanation]
+    model_sha256: str
+
+
+class Generation(Body):
+    model_config = ConfigDict(extra="allow")
+    b64: str
+    media_type: str
+
+
+class Generations(Signed):
+    generations: list[Generation]
+
+
+class Error(Body):
+    error: str = Field(description="what was wrong, what was expected")
+    code: str = Field(description="a stable word")

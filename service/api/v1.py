@@ -1,0 +1,103 @@
+"""KServe's V1 protocol, extended: list, ready, `:predict`, `:explain`, `:generate`, methods."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+from service.api.answers import HTML, JSON, PNG, Answer, json_answer, negotiate, page_answer, picture_answer
+from service.api.bodies import BodyLimits
+from service.api.verbs import Call, Verb, unless_hung_up
+from service.codecs.explanation import encode_explanation
+from service.codecs.image import encode_png, grid, image_output_pixels
+from service.explain.render.answer import draw_page, draw_picture, drawable
+from service.parameters import GenerateParameters, PredictParameters, check
+from service.serving import Serving
+
+
+class V1:
+    """The verbs of the protocol over one Serving."""
+
+    def __init__(self, serving: Serving, limits: BodyLimits) -> None:
+        self._serving = serving
+        self._limits = limits
+
+    def verbs(self) -> list[BaseRoute]:
+        """Plain routes, to stand first in the app's list."""
+        handles = {"predict": self._predict, "explain": self._explain, "generate": self._generate}
+        routes: list[BaseRoute] = []
+        for operation, handle in handles.items():
+            app = Verb(self._serving.registry, operation, self._limits, handle)
+            paths = ("/v1/models/{name}:", "/v1/models/{name}/versions/{version}:")
+            routes += [Route(path + operation, app, methods=["POST", "PUT"], name=f"v1_{operation}") for path in paths]
+        return routes
+
+    async def _predict(self, call: Call) -> Answer:
+        negotiate(call.headers.get("accept"), (JSON,))
+        parsed = await call.parse(self._limits)
+        predictions = await self._serving.predict(call.model, parsed.instances, check(PredictParameters, parsed.parameters))
+        return json_answer({"predictions": predictions, **_signature(call)})
+
+    async def _explain(self, call: Call) -> Answer:
+        form = negotiate(call.headers.get("accept"), drawable(call.model.manifest))
+        parsed = await call.parse(self._limits)
+        explained = await unless_hung_up(self._serving.explain(call.model, parsed.instances, parsed.parameters), call.receive)
+        if form == PNG:
+            return picture_answer(await asyncio.to_thread(draw_picture, call.model.manifest, explained))
+        if form == HTML:
+            return page_answer(await asyncio.to_thread(draw_page, call.model.manifest, explained))
+        explanations = [
+            encode_explanation(call.model.manifest, instance, found.attributions, found.fields, explained.request.coordinates)
+            for instance, found in zip(explained.instances, explained.explanations, strict=True)
+        ]
+        document = {"predictions": explained.predictions, "explanations": explanations, "model_sha256": call.model.bundle.model_sha256}
+        return json_answer(document | _signature(call))
+
+    async def _generate(self, call: Call) -> Answer:
+        form = negotiate(call.headers.get("accept"), (JSON, PNG))
+        parsed = await call.parse(self._limits, may_be_none=True)
+        made = await self._serving.generate(call.model, parsed.instances, check(GenerateParameters, parsed.parameters))
+        output = call.model.manifest.outputs[0]
+        pictures = [image_output_pixels(one.outputs[output.name], output) for one in made]  # (H, W) or (H, W, 3) uint8 each
+        if form == PNG:
+            return picture_answer(encode_png(grid(pictures, math.ceil(math.sqrt(len(pictures))))))
+        generations = [
+            {"b64": base64.b64encode(encode_png(picture)).decode("ascii"), "media_type": PNG, **one.inputs}
+            for picture, one in zip(pictures, made, strict=True)
+        ]
+        return json_answer({"generations": generations, **_signature(call)})
+
+    def router(self) -> APIRouter:
+        """Everything of the protocol that isn't an inference."""
+        router = APIRouter(tags=["v1"])
+        registry = self._serving.registry
+
+        @router.get("/v1/models", summary="Names of the models")
+        async def models() -> dict[str, list[str]]:
+            return {"models": registry.names()}
+
+        @router.get("/v1/models/{name}", summary="Whether the model serves", responses={503: {}})
+        @router.get("/v1/models/{name}/versions/{version}", summary="Whether the version serves", responses={503: {}})
+        async def ready(name: str, version: str | None = None) -> JSONResponse:
+            entry = registry.entry(name, version)
+            if entry.state == "READY":
+                return JSONResponse({"name": name, "ready": True})
+            body = {"name": name, "ready": False, "error": entry.reason or entry.state.lower(), "code": "unavailable"}
+            return JSONResponse(body, 503, {"retry-after": "5"})
+
+        @router.get("/v1/models/{name}/methods", summary="The explanation methods of the model, with their parameters as JSON Schema")
+        @router.get("/v1/models/{name}/versions/{version}/methods", summary="The explanation methods of the version")
+        async def methods(name: str, version: str | None = None) -> dict[str, Any]:
+            return {"methods": await self._serving.methods(registry.model(name, version))}
+
+        return router
+
+
+def _signature(call: Call) -> dict[str, Any]:
+    return {"model_name": call.model.name, "model_version": str(call.model.version), "id": call.id}

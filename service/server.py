@@ -1,0 +1,65 @@
+"""Runs the app under uvicorn, and stops it so that no request is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+
+from service.api.edge import Draining
+from service.app import create_app
+from service.settings import Settings
+
+log = logging.getLogger("whyserve")
+
+
+class Server(uvicorn.Server):
+    """On SIGTERM readiness turns 503 at once, requests are served for a grace period, running ones finish, exit is 0.
+
+    SIGINT, and a second signal, skip the grace period.
+    """
+
+    def __init__(self, config: uvicorn.Config, draining: Draining, grace: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._grace = grace
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
+        # uvicorn's own would also note the signal and raise it again at the end: the exit status would not be 0.
+        if sig != signal.SIGTERM or self._draining.started:
+            self.should_exit = True
+        self._draining.started = True
+        if not self.should_exit:
+            log.info("stopping: no longer ready, serving for %g s more", self._grace)
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._grace, self._leave)  # a signal may come while the loop sleeps
+
+    def _leave(self) -> None:
+        self.should_exit = True
+
+
+def run(settings: Settings) -> int:
+    """Serves until a signal; the exit status. Raises what `create_app` raises."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    draining = Draining()
+    config = uvicorn.Config(
+        create_app(settings, draining),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        lifespan="on",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_level="warning",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.timeout) + 1,
+    )
+    Server(config, draining, settings.grace).run()
+    return 0

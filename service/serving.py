@@ -1,0 +1,226 @@
+"""The one path that every protocol calls: resolve, decode, then run or attribute, then split and encode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from service.budget import Budget
+from service.codecs.instance import Instance
+from service.codecs.output import encode_predictions
+from service.errors import BadParameter, DeadlineExceeded, NotExplainable
+from service.explain.answer import ExplainAnswer, Explanation
+from service.explain.methods import ExplainRequest, available, resolve
+from service.explain.pool import Pool
+from service.generation import Rows, rows_to_generate
+from service.parameters import GenerateParameters, PredictParameters
+from service.repository.loaded import LoadedModel
+from service.repository.registry import Registry
+from service.telemetry import Metrics
+
+Array = np.ndarray[Any, Any]
+Outputs = dict[str, Array]
+
+_INLINE_PIXELS = 256 * 256
+"""A picture up to this size is decoded on the event loop: that is quicker than a hop to a thread and back."""
+_INLINE_CHARACTERS = 4096
+_BYTES_A_PIXEL = 3 + 3 * 4
+"""What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """What `:explain` found, one entry an instance in each list."""
+
+    request: ExplainRequest
+    instances: list[Instance]
+    predictions: list[dict[str, Any]]
+    explanations: list[Explanation]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ran:
+    """One run of the model: outputs (n, ...) by name, and at which place of the request each of the n rows stood."""
+
+    places: list[int]
+    outputs: Outputs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generated:
+    """A generated row: the inputs it was made from and the outputs (without batch axis) that were made."""
+
+    inputs: dict[str, Array]
+    outputs: Outputs
+
+
+class Serving:
+    """Predict, explain and generate for instances `{input: value}`; protocols differ in what they make of a body."""
+
+    def __init__(
+        self, registry: Registry, pool: Pool | None, metrics: Metrics, *, decoding_bytes: int, max_instances: int, timeout: float
+    ) -> None:
+        self.registry = registry
+        self.pool = pool
+        self._metrics = metrics
+        self._decoding = Budget(decoding_bytes)
+        self._max_instances = max_instances
+        self._timeout = timeout
+
+    async def predict(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: PredictParameters) -> list[dict[str, Any]]:
+        """One prediction an instance. Raises BadInput, TooLarge, ModelFailed, DeadlineExceeded."""
+        with _stage(model, "preprocess"):
+            instances = await self.decode(model, sent)
+        with _stage(model, "predict"):
+            ran = await self._within(self.run(model, [i.tensors for i in instances]), self._timeout)
+        with _stage(model, "postprocess"):
+            return _predictions(model, ran, parameters.top_k)
+
+    async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Explained:
+        """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
+        pool = self._explainers()
+        request = resolve(model.manifest, parameters, max_timeout=self._timeout)
+        targets = request.parameters.targets
+        if targets is not None and len(targets) != len(sent):
+            raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
+        with _stage(model, "preprocess"):
+            instances = await self.decode(model, sent)
+        with _stage(model, "predict"):
+            ran = await self._within(self.run(model, [i.tensors for i in instances]), self._timeout)
+        predictions = _predictions(model, ran, request.top_k)
+        found: dict[int, Explanation] = {}
+        with _stage(model, "explain"):
+            for block in _blocks([i.tensors for i in instances], self._max_instances):
+                answer = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
+                found.update(zip(block.places, answer.explanations, strict=True))
+        explanations = [found[place] for place in range(len(instances))]
+        self._count(model, request.method.name, explanations)
+        return Explained(request, instances, predictions, explanations)
+
+    async def explain_arrays(self, model: LoadedModel, arrays: Mapping[str, Array], parameters: Mapping[str, Any]) -> ExplainAnswer:
+        """Explanations for whole batches (n, ...) of the graph's own inputs. Raises what `explain` raises."""
+        pool = self._explainers()
+        request = resolve(model.manifest, parameters, max_timeout=self._timeout)
+        with _stage(model, "preprocess"):
+            feeds = model.decoder.check(arrays)
+        with _stage(model, "explain"):
+            answer = await pool.explain(model.name, model.version, feeds, request)
+        self._count(model, request.method.name, answer.explanations)
+        return answer
+
+    async def methods(self, model: LoadedModel) -> list[dict[str, Any]]:
+        """The methods that can explain this model, each with its parameters as JSON Schema."""
+        return available(model.manifest, await self._explainers().status(model.name, model.version))
+
+    def _explainers(self) -> Pool:
+        if self.pool is None:
+            raise NotExplainable("explanations are turned off on this server (WHYSERVE_EXPLAINERS=0)")
+        return self.pool
+
+    def _count(self, model: LoadedModel, method: str, explanations: Sequence[Explanation]) -> None:
+        labels = (model.name, str(model.version))
+        for explanation in explanations:
+            self._metrics.explain_duration.labels(*labels, method).observe(explanation.fields["seconds"])
+            if (error := explanation.fields["completeness_error"]) is not None:
+                self._metrics.completeness.labels(*labels, method).observe(error)
+            if (error := explanation.fields["parity_error"]) is not None:
+                self._metrics.parity.labels(*labels).observe(error)
+
+    async def infer(self, model: LoadedModel, arrays: Mapping[str, Array]) -> Outputs:
+        """Outputs (n, ...) for whole batches (n, ...) of the graph's own inputs. Raises BadInput, ModelFailed, DeadlineExceeded."""
+        with _stage(model, "preprocess"):
+            feeds = model.decoder.check(arrays)
+        with _stage(model, "predict"):
+            answer = await self._within(model.batcher.run(feeds), self._timeout)
+        return dict(zip([info.name for info in model.session.outputs], answer, strict=True))
+
+    async def generate(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: GenerateParameters) -> list[Generated]:
+        """As many rows as asked for, from the instances sent or drawn by seed. Raises NotFound, BadInput, ModelFailed."""
+        rows = rows_to_generate(model.manifest, sent, parameters)
+        with _stage(model, "predict"):
+            ran = await self._within(self.run(model, rows), self._timeout)
+        made = {
+            place: Generated(rows[place], {name: output[k] for name, output in run.outputs.items()})
+            for run in ran
+            for k, place in enumerate(run.places)
+        }
+        return [made[place] for place in range(len(rows))]
+
+    async def decode(self, model: LoadedModel, sent: list[dict[str, Any]]) -> list[Instance]:
+        """Instances to rows: small ones here, large ones on a thread and within the budget for decoding."""
+        return [await self._decode_one(model, instance) for instance in sent]
+
+    async def _decode_one(self, model: LoadedModel, sent: dict[str, Any]) -> Instance:
+        pixels = model.decoder.pixels(sent)
+        long = any(isinstance(value, bytes | str) and len(value) > _INLINE_CHARACTERS for value in sent.values())
+        if pixels <= _INLINE_PIXELS and not (long and model.manifest.inputs[0].text):
+            return model.decoder.decode(sent)
+        async with self._decoding.hold(pixels * _BYTES_A_PIXEL):
+            return await asyncio.to_thread(model.decoder.decode, sent)
+
+    async def run(self, model: LoadedModel, rows: Rows) -> list[Ran]:
+        """The model's outputs. Rows of one shape share a run, rows of another shape make a run of their own."""
+        blocks = list(_blocks(rows, model.manifest.batching.max))
+        names = [info.name for info in model.session.outputs]
+        if len(blocks) == 1:
+            answers = [await model.batcher.run(blocks[0].feeds)]
+        else:
+            answers = await asyncio.gather(*(model.batcher.run(block.feeds) for block in blocks))
+        return [Ran(block.places, dict(zip(names, answer, strict=True))) for block, answer in zip(blocks, answers, strict=True)]
+
+    async def _within(self, work: Any, seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {seconds:g} s (parameter timeout, setting WHYSERVE_TIMEOUT)") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Rows of one shape, stacked: `feeds` (n, ...) by input, `places` where they stood in the request."""
+
+    feeds: dict[str, Array]
+    places: list[int]
+
+
+def _blocks(rows: Rows, most: int) -> Iterator[_Block]:
+    if len(rows) == 1:
+        yield _Block({name: tensor[None] for name, tensor in rows[0].items()}, [0])  # a view, no copy
+        return
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(tuple(tensor.shape for tensor in row.values()), []).append(place)
+    for places in groups.values():
+        for start in range(0, len(places), most):
+            chosen = places[start : start + most]
+            yield _Block({name: np.stack([rows[place][name] for place in chosen]) for name in rows[0]}, chosen)
+
+
+def _predictions(model: LoadedModel, ran: list[Ran], top_k: int) -> list[dict[str, Any]]:
+    """Encoded predictions in the request's order."""
+    if len(ran) == 1:
+        return encode_predictions(ran[0].outputs, model.manifest.outputs, top_k)
+    placed = {
+        place: prediction
+        for run in ran
+        for place, prediction in zip(run.places, encode_predictions(run.outputs, model.manifest.outputs, top_k), strict=True)
+    }
+    return [placed[place] for place in range(len(placed))]
+
+
+@contextmanager
+def _stage(model: LoadedModel, stage: str) -> Iterator[None]:
+    started = perf_counter()
+    try:
+        yield
+    finally:
+        seconds = perf_counter() - started
+        for histogram in model.series.stage[stage]:
+            histogram.observe(seconds)

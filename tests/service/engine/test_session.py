@@ -1,0 +1,73 @@
+"""A session runs ONNX models and says in words what it can't."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from service.engine.session import DeviceMissing, Session, TensorInfo, choose_providers
+from service.errors import BadInput, ModelFailed
+
+
+def save_model(folder: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> Path:
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def doubling(tmp_path: Path) -> Path:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])
+    return save_model(tmp_path, [helper.make_node("Add", ["x", "x"], ["y"])], [x], [y])
+
+
+def test_it_declares_inputs_and_outputs_and_runs(doubling: Path):
+    session = Session(doubling, "cpu")
+    assert session.inputs == (TensorInfo("x", "float32", (None, 3)),)
+    assert session.outputs == (TensorInfo("y", "float32", (None, 3)),)
+    (y,) = session.run({"x": np.array([[1, 2, 3]], np.float32)})
+    assert y.tolist() == [[2, 4, 6]]
+
+
+def test_a_failing_run_says_why_without_ending_the_session(doubling: Path):
+    session = Session(doubling, "cpu")
+    with pytest.raises(ModelFailed, match="x"):
+        session.run({"x": np.zeros((1, 4), np.float32)})
+    assert session.run({"x": np.zeros((1, 3), np.float32)})[0].shape == (1, 3)
+
+
+def test_a_truncated_file_is_refused_in_words_that_name_no_folder(doubling: Path, tmp_path: Path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(doubling.read_bytes()[:40])
+    with pytest.raises(BadInput, match="ONNX Runtime refuses the model") as caught:
+        Session(broken, "cpu")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_cuda_asked_for_and_absent_fails_loudly(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(DeviceMissing, match="extra 'gpu'"):
+            choose_providers(device)
+    assert choose_providers("auto") == ["CPUExecutionProvider"]
+
+
+def test_cuda_is_chosen_where_it_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert choose_providers("auto")[0] == ("CUDAExecutionProvider", {"device_id": "0"})
+    assert choose_providers("cuda:1")[0] == ("CUDAExecutionProvider", {"device_id": "1"})
+    assert choose_providers("cpu") == ["CPUExecutionProvider"]
+
+
+def test_a_silent_fall_back_to_the_cpu_is_refused(doubling: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    if "CUDAExecutionProvider" in onnxruntime.capi._pybind_state.get_available_providers():
+        pytest.skip("this machine has the CUDA provider")
+    with pytest.raises((DeviceMissing, BadInput)):
+        Session(doubling, "cuda")
