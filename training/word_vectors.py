@@ -51,8 +51,10 @@ def neighbourhoods(sentences: Encoded, vocabulary: int, size: int) -> Tensor:
     information = np.log(weights / weights.sum() / (word_share[words] * context_share[contexts]))
     positive = information > 0
     places = torch.from_numpy(np.stack([words[positive], contexts[positive]]))
-    matrix = torch.sparse_coo_tensor(places, torch.from_numpy(information[positive]).float(), (vocabulary, vocabulary)).coalesce()
-    left, strength, _ = torch.svd_lowrank(matrix, q=size + 10, niter=4)
+    matrix = torch.sparse_coo_tensor(
+        places, torch.from_numpy(information[positive]).float(), (vocabulary, vocabulary), check_invariants=True
+    ).coalesce()
+    left, strength, _ = torch.svd_lowrank(matrix, q=min(size + 10, vocabulary), niter=4)
     vectors = left[:, :size] * strength[:size].sqrt()
     return vectors / vectors.std()
 
