@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -18,6 +18,8 @@ from service.api.bodies import BodyLimits
 from service.api.edge import Draining, Edge, Keys, allowed_hosts
 from service.api.health import health_routes
 from service.api.openapi import describe_verbs
+from service.api.repository import repository_routes
+from service.api.torchserve import TorchServe
 from service.api.v1 import V1
 from service.api.v2 import V2
 from service.codecs.instance import Limits
@@ -34,13 +36,14 @@ from service.settings import Settings
 from service.telemetry import Metrics
 
 
-def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
+def create_app(settings: Settings, draining: Draining | None = None, on_ready: Callable[[Registry], None] | None = None) -> FastAPI:
     """The service as an ASGI app. Models load in the background once its lifespan starts: the port answers at once.
 
+    `draining` is set by whoever stops the server; `on_ready` is called once all bundles are loaded or refused.
     Raises BadSetting, BadBundle (no such model folder) and DeviceMissing.
     """
     choose_providers(settings.device)
-    locations = find_bundles(settings.models, settings.model_name)
+    find_bundles(settings.models, settings.model_name)
     draining = draining or Draining()
     metrics = Metrics()
     registry = Registry()
@@ -59,12 +62,14 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
         settings.device, threads, Limits(settings.max_pixels, settings.max_characters, settings.max_instances), executor, metrics
     )
     limits = BodyLimits(settings.max_body_bytes, settings.max_instances)
-    lifecycle = Lifecycle(serving, loader, limits, metrics)
+    lifecycle = Lifecycle(serving, loader, limits, metrics, settings.models, settings.model_name)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async def prepare() -> None:
-            await lifecycle.load_all(locations)
+            await lifecycle.load_all()
+            if on_ready is not None:
+                on_ready(registry)
             if pool is not None:
                 await pool.start()  # after the models: until the first answer the cores belong to them
 
@@ -75,13 +80,14 @@ def create_app(settings: Settings, draining: Draining | None = None) -> FastAPI:
             await pool.stop()
         executor.shutdown(cancel_futures=True)
 
-    v1, v2 = V1(serving, limits), V2(serving, limits)
+    v1, v2, torchserve = V1(serving, limits), V2(serving, limits), TorchServe(serving, limits)
     app = FastAPI(
         title="whyserve", version=service.__version__, summary="Predictions, and the reasons for them", lifespan=lifespan, redoc_url=None
     )
-    app.router.routes[:0] = [*v1.verbs(), *v2.verbs()]  # first: the router asks its routes in order
+    app.router.routes[:0] = [*v1.verbs(), *v2.verbs(), *torchserve.verbs()]  # first: the router asks its routes in order
     app.include_router(v1.router())
     app.include_router(v2.router())
+    app.include_router(repository_routes(lifecycle))
     app.include_router(health_routes(registry, metrics, draining, strict=settings.strict_ready))
     app.add_middleware(
         Edge,

@@ -11,7 +11,6 @@ from service import client
 from service.errors import WhyserveError
 from service.settings import Settings, load_settings
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -49,7 +48,7 @@ _EXAMPLES = """examples:
 """
 
 
-def _add_serve(commands: Commands) -> None:
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve the models of a repository over HTTP",

@@ -19,8 +19,6 @@ from service.settings import Settings, load_settings
 if TYPE_CHECKING:
     import httpx
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
 
 class Refused(WhyserveError):
     """The server's own words."""
@@ -71,19 +69,21 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     output: Path | None = arguments.output
+    answer: list[httpx.Response] = []
     accept = {".png": "image/png", ".html": "text/html"}.get(output.suffix.lower() if output else "", "application/json")
 
     async def ask(client: httpx.AsyncClient) -> None:
-        response = _checked(await _send(client, arguments, "explain", accept))
-        if output:
-            output.write_bytes(response.content)
-            print(f"wrote {output}")
-        elif sys.stdout.isatty() and (text := _as_terminal_text(response.json(), arguments.instance)):
-            print(text)
-        else:
-            print(orjson.dumps(response.json(), option=orjson.OPT_INDENT_2).decode())
+        answer.append(_checked(await _send(client, arguments, "explain", accept)))
 
-    return asyncio.run(_with_server(arguments, ask, explainers=1))
+    status = asyncio.run(_with_server(arguments, ask, explainers=1))
+    if output:
+        output.write_bytes(answer[0].content)
+        print(f"wrote {output}")
+    elif sys.stdout.isatty() and (text := _as_terminal_text(answer[0].json(), arguments.instance)):
+        print(text)
+    else:
+        print(orjson.dumps(answer[0].json(), option=orjson.OPT_INDENT_2).decode())
+    return status
 
 
 def _as_terminal_text(answer: dict[str, Any], instance: str) -> str:
@@ -146,10 +146,10 @@ async def _server_inside(settings: Settings) -> AsyncIterator[httpx.AsyncClient]
 
     from service.app import create_app
 
-    app = create_app(settings)
+    ready = asyncio.Event()
+    app = create_app(settings, on_ready=lambda _: ready.set())
     async with app.router.lifespan_context(app):
-        while not app.state.registry.settled:
-            await asyncio.sleep(0.01)
+        await ready.wait()
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=settings.timeout + 5) as client:
             yield client

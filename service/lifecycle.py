@@ -6,13 +6,14 @@ import asyncio
 import base64
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 from service.api.bodies import BodyLimits, parse_body
 from service.errors import WhyserveError
 from service.manifest import GoldenCase
 from service.parameters import GenerateParameters, PredictParameters, check
-from service.repository.bundle import BadBundle, Location, read_bundle
+from service.repository.bundle import BadBundle, Location, find_bundles, read_bundle
 from service.repository.loaded import LoadedModel, Loader
 from service.repository.registry import Entry
 from service.serving import Serving
@@ -24,19 +25,37 @@ log = logging.getLogger("whyserve")
 class Lifecycle:
     """Fills the registry. A bundle that is refused keeps its reason and never stops the others."""
 
-    def __init__(self, serving: Serving, loader: Loader, limits: BodyLimits, metrics: Metrics) -> None:
+    def __init__(self, serving: Serving, loader: Loader, limits: BodyLimits, metrics: Metrics, root: Path, single_name: str | None) -> None:
+        self._root = root
+        self._single_name = single_name
         self._serving = serving
         self._loader = loader
         self._limits = limits
         self._metrics = metrics
 
-    async def load_all(self, locations: list[Location]) -> None:
-        """Every bundle found at start, one after the other."""
+    async def load_all(self) -> None:
+        """Every bundle on disk, one after the other. Raises BadBundle where the repository can't be read."""
+        locations = find_bundles(self._root, self._single_name)
         for location in locations:
             self._serving.registry.put(Entry(location, "LOADING"))
         for location in locations:
             await self.load(location)
         self._serving.registry.settled = True
+
+    async def load_named(self, name: str) -> list[Entry]:
+        """Every version of a model that is on disk now; versions that have gone from disk are forgotten."""
+        locations = [location for location in find_bundles(self._root, self._single_name) if location.name == name]
+        entries = [await self.load(location) for location in locations]
+        if entries:
+            self._serving.registry.entries[name] = {entry.location.version: entry for entry in entries}
+        return entries
+
+    def unload_named(self, name: str) -> None:
+        """Takes a model out of service; requests that run keep it until they are answered. Raises NotFound."""
+        self._serving.registry.entry(name)
+        for entry in list(self._serving.registry.entries[name].values()):
+            self._metrics.model_state.labels(name, str(entry.location.version)).set(0)
+            self._serving.registry.put(Entry(entry.location, "UNAVAILABLE", "unloaded"))
 
     async def load(self, location: Location) -> Entry:
         """One version, loaded and warmed up or refused; the entry that says which."""

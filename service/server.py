@@ -12,6 +12,7 @@ import uvicorn
 
 from service.api.edge import Draining
 from service.app import create_app
+from service.repository.registry import Registry
 from service.settings import Settings
 
 log = logging.getLogger("whyserve")
@@ -47,8 +48,14 @@ def run(settings: Settings) -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     draining = Draining()
+    server: Server
+
+    def announce(registry: Registry) -> None:
+        (listening, *_) = server.servers[0].sockets
+        print(_announcement(settings, listening.getsockname()[1], registry), flush=True)
+
     config = uvicorn.Config(
-        create_app(settings, draining),
+        create_app(settings, draining, announce),
         host=settings.host,
         port=settings.port,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
@@ -61,5 +68,20 @@ def run(settings: Settings) -> int:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.timeout) + 1,
     )
-    Server(config, draining, settings.grace).run()
+    server = Server(config, draining, settings.grace)
+    server.run()
     return 0
+
+
+def _announcement(settings: Settings, port: int, registry: Registry) -> str:
+    """The URL, what is served, and a curl line that works."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    entries = sorted(registry, key=lambda entry: entry.location.name)
+    lines = [f"  {e.location.name}/{e.location.version}" + (f"  refused: {e.reason}" if e.reason else "") for e in entries]
+    sample = next((path for e in entries if e.model and (path := e.location.folder / "sample.png").is_file()), None)
+    if sample is not None:
+        name = sample.parent.parent.name
+        lines += ["", f"  curl --data-binary @{sample} {url}/v1/models/{name}:predict"]
+        lines += [f"  curl --data-binary @{sample} -H 'Accept: image/png' -o why.png {url}/v1/models/{name}:explain"]
+    return "\n".join([f"whyserve on {url} (documentation: {url}/docs)", *lines])

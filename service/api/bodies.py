@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,5 +284,5 @@ async def _parse_multipart(
     return Parsed([one] if one else instances, parameters)
 
 
-async def _stream(body: bytes) -> AsyncIterator[bytes]:
+async def _stream(body: bytes) -> AsyncGenerator[bytes, None]:
     yield body

@@ -112,4 +112,4 @@ def _request_id(headers: Headers) -> str:
     sent = headers.get("x-request-id")
     if sent and len(sent) <= 128 and sent.isascii() and sent.isprintable():
         return sent
-    return f"{random.getrandbits(96):024x}"  # noqa: S311  # an id, no secret
+    return f"{random.getrandbits(96):024x}"

@@ -13,12 +13,13 @@ from starlette.routing import BaseRoute, Route
 
 from service.api.answers import HTML, JSON, PNG, Answer, json_answer, negotiate, page_answer, picture_answer
 from service.api.bodies import BodyLimits
-from service.api.verbs import Call, Verb, unless_hung_up
+from service.api.verbs import Call, Handle, Operation, Verb, unless_hung_up
 from service.codecs.explanation import encode_explanation
 from service.codecs.image import encode_png, grid, image_output_pixels
 from service.explain.render.answer import draw_page, draw_picture, drawable
+from service.manifest import Manifest
 from service.parameters import GenerateParameters, PredictParameters, check
-from service.serving import Serving
+from service.serving import Explained, Serving
 
 
 class V1:
@@ -30,7 +31,7 @@ class V1:
 
     def verbs(self) -> list[BaseRoute]:
         """Plain routes, to stand first in the app's list."""
-        handles = {"predict": self._predict, "explain": self._explain, "generate": self._generate}
+        handles: dict[Operation, Handle] = {"predict": self._predict, "explain": self._explain, "generate": self._generate}
         routes: list[BaseRoute] = []
         for operation, handle in handles.items():
             app = Verb(self._serving.registry, operation, self._limits, handle)
@@ -52,10 +53,7 @@ class V1:
             return picture_answer(await asyncio.to_thread(draw_picture, call.model.manifest, explained))
         if form == HTML:
             return page_answer(await asyncio.to_thread(draw_page, call.model.manifest, explained))
-        explanations = [
-            encode_explanation(call.model.manifest, instance, found.attributions, found.fields, explained.request.coordinates)
-            for instance, found in zip(explained.instances, explained.explanations, strict=True)
-        ]
+        explanations = encode_explained(call.model.manifest, explained)
         document = {"predictions": explained.predictions, "explanations": explanations, "model_sha256": call.model.bundle.model_sha256}
         return json_answer(document | _signature(call))
 
@@ -97,6 +95,14 @@ class V1:
             return {"methods": await self._serving.methods(registry.model(name, version))}
 
         return router
+
+
+def encode_explained(manifest: Manifest, explained: Explained) -> list[dict[str, Any]]:
+    """One explanation an instance, as JSON values. Raises TooLarge."""
+    return [
+        encode_explanation(manifest, instance, found.attributions, found.fields, explained.request.parameters.coordinates)
+        for instance, found in zip(explained.instances, explained.explanations, strict=True)
+    ]
 
 
 def _signature(call: Call) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def bare_manifest(bundle: Bundle, session: Session) -> Manifest:
 
     Raises BadBundle where an input or output isn't a plain tensor of a dtype that can be sent.
     """
-    fixed = {info.shape[0] for info in session.inputs if info.shape} - {None}
+    fixed = [info.shape[0] for info in session.inputs if info.shape and info.shape[0] is not None]
     return Manifest(
         name=bundle.location.name,
         version=bundle.location.version,

@@ -1,0 +1,79 @@
+"""Starts the server that is measured, on a core of its own, as a user would start it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+MODELS = Path("models")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started server. `started` is the clock (`time.perf_counter`) just before its process was made."""
+
+    port: int
+    process: psutil.Process
+    started: float
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def explainers(self) -> list[psutil.Process]:
+        return [child for child in self.process.children() if "service.explain.worker" in " ".join(child.cmdline())]
+
+
+def cores() -> tuple[int, int]:
+    """The core for the server and the core for the load generator; one and the same where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+@contextmanager
+def serving(*, core: int | None = None, module: str = "service.cli", explainers: int = 0, ready: bool = True) -> Iterator[Running]:
+    """The server of `module` (default: `whyserve serve`) on a free port, stopped at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", module, "serve", "--port", str(port), "--models", str(MODELS), "--explainers", str(explainers)]
+    started = time.perf_counter()
+    process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"])
+    try:
+        if core is not None:
+            process.cpu_affinity([core])
+        running = Running(port, process, started)
+        if ready:
+            wait_ready(running)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def wait_ready(running: Running, seconds: float = 60) -> None:
+    """Returns once `/v2/health/ready` is 200. Raises TimeoutError, or RuntimeError where the process has ended."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        if running.process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {running.process.returncode}")
+        try:
+            if httpx.get(f"{running.url}/v2/health/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError(f"not ready within {seconds} s")
