@@ -1,0 +1,141 @@
+"""A text with its words coloured by attribution: an HTML fragment, and colours for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from service.codecs.text import Token
+from service.explain.render.colormap import colour_of, diverging, hex_of, ink_on, symmetric_scale
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal acts on and a page must not hold; tab and newline stay."""
+_RESET = "\x1b[0m"
+_STRONGEST = 0.8
+"""How far along the colour scale the strongest word goes, so that its letters stay readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of the text; `value` is None for what lies between tokens and behind the cut."""
+
+    text: str
+    value: float | None = None
+    unread: bool = False
+
+
+def render_text(text: str, tokens: Sequence[Token | None], attributions: Sequence[float], truncated_at: int | None = None) -> str:
+    """A self-contained fragment: the text as sent, each token on a background as its attribution has it, the number as its
+    tooltip, what the model didn't read greyed, and the legend. `attributions` is one number a token."""
+    pieces, unplaced = _pieces(text, tokens, attributions, truncated_at)
+    scale = _scale(pieces)
+    marked = "".join(_as_html(piece, scale) for piece in pieces)
+    legend = f'<div style="margin:.8em 0;font-size:.85em;color:#666">{legend_html()}{_note(unplaced, truncated_at)}</div>'
+    return f'<div><p dir="auto" style="white-space:pre-wrap;line-height:1.9;font-size:1.1em">{marked}</p>{legend}</div>'
+
+
+def render_ansi(text: str, tokens: Sequence[Token | None], attributions: Sequence[float], truncated_at: int | None = None) -> str:
+    """The same for a terminal with 24-bit colours; control characters of the text are shown as replacement characters."""
+    pieces, _ = _pieces(text, tokens, attributions, truncated_at)
+    scale = _scale(pieces)
+    return "".join(_as_ansi(piece, scale) for piece in pieces)
+
+
+def render_ansi_answer(text: str, answer: Mapping[str, Any]) -> str:
+    """A V1 `:explain` answer about `text` for the terminal; empty where the answer isn't one text's explanation."""
+    explanations = answer.get("explanations") or [{}]
+    explanation = explanations[0]
+    if len(explanations) != 1 or not isinstance(explanation.get("tokens"), list) or explanation.get("attributions") is None:
+        return ""
+    tokens = [Token(**token) if token else None for token in explanation["tokens"]]
+    target = explanation.get("target") or {}
+    prediction = (answer.get("predictions") or [{}])[0]
+    heading = f"{prediction.get('label', '')} ({prediction['probability']:.1%})" if "probability" in prediction else ""
+    coloured = render_ansi(text, tokens, explanation["attributions"], explanation.get("truncated_at"))
+    against, neutral, towards = (
+        _painted(f" {name} ", value) for name, value in (("against", -_STRONGEST), ("0", 0.0), ("for", _STRONGEST))
+    )
+    return f"{heading}\n\n{coloured}\n\n{against}{neutral}{towards} {_clean(str(target.get('label', '')))}"
+
+
+def legend_html() -> str:
+    """The colour scale as used for text and bars, with its ends named."""
+    stops = ",".join(hex_of((red, green, blue)) for red, green, blue in diverging(np.linspace(-_STRONGEST, _STRONGEST, 9)).tolist())
+    style = f"display:inline-block;width:10em;height:.8em;margin:0 .5em;border:1px solid #ccc;background:linear-gradient(90deg,{stops})"
+    return f'against<span style="{style}"></span>for'
+
+
+def _pieces(
+    text: str, tokens: Sequence[Token | None], attributions: Sequence[float], truncated_at: int | None
+) -> tuple[list[_Piece], float]:
+    """The text cut at its tokens, in order, and the sum of the attributions that have no place in it (special tokens).
+
+    A token whose span is taken already (a normaliser may make two tokens of one stretch) adds to the piece that has it.
+    """
+    pieces: list[_Piece] = []
+    position, unplaced = 0, 0.0
+    for token, value in zip(tokens, attributions, strict=True):
+        start = None if token is None else max(token.start, position)
+        if token is None or start is None or start >= token.end:
+            last = pieces[-1] if token is not None and token.end > token.start and pieces else None
+            if last is None or last.value is None:
+                unplaced += value
+            else:
+                pieces[-1] = _Piece(last.text, last.value + value)
+            continue
+        if start > position:
+            pieces.append(_Piece(text[position:start]))
+        pieces.append(_Piece(text[start : token.end], float(value)))
+        position = token.end
+    if position < len(text):
+        pieces.append(_Piece(text[position:], unread=truncated_at is not None))
+    return pieces, unplaced
+
+
+def _scale(pieces: Sequence[_Piece]) -> float:
+    return symmetric_scale(np.array([piece.value for piece in pieces if piece.value is not None], float)) / _STRONGEST
+
+
+def _as_html(piece: _Piece, scale: float) -> str:
+    words = escape(_clean(piece.text))
+    if piece.unread:
+        return f'<span style="color:#aaa" title="not read by the model">{words}</span>'
+    if piece.value is None:
+        return words
+    colour = colour_of(_position(piece.value, scale))
+    style = f"background:{hex_of(colour)};color:{hex_of(ink_on(colour))};padding:.15em .1em;border-radius:.2em"
+    return f'<span style="{style}" title="{piece.value:+.4g}">{words}</span>'
+
+
+def _as_ansi(piece: _Piece, scale: float) -> str:
+    if piece.unread:
+        return f"\x1b[2m{_clean(piece.text)}{_RESET}"
+    return _clean(piece.text) if piece.value is None else _painted(_clean(piece.text), _position(piece.value, scale))
+
+
+def _painted(words: str, value: float) -> str:
+    colour = colour_of(value)
+    back, ink = (";".join(map(str, rgb)) for rgb in (colour, ink_on(colour)))
+    return f"\x1b[48;2;{back}m\x1b[38;2;{ink}m{words}{_RESET}"
+
+
+def _position(value: float, scale: float) -> float:
+    return float(np.clip(np.nan_to_num(value / scale), -_STRONGEST, _STRONGEST))
+
+
+def _clean(words: str) -> str:
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", words)
+
+
+def _note(unplaced: float, truncated_at: int | None) -> str:
+    notes = []
+    if unplaced:
+        notes.append(f"special tokens: {unplaced:+.4g}")
+    if truncated_at is not None:
+        notes.append(f"the model read the text up to character {truncated_at}")
+    return "".join(f" &middot; {note}" for note in notes)
