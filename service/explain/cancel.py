@@ -1,0 +1,37 @@
+"""Stopping a computation that runs in another thread: between chunks it asks whether anybody still waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Cancelled(Exception):
+    """Nobody waits for this any more."""
+
+
+class TimeUp(Exception):
+    """The deadline has passed; what is known so far may still be an answer."""
+
+
+class Token:
+    """Held by who waits (`cancel`) and by who computes (`check`). `seconds` from now is the deadline."""
+
+    def __init__(self, seconds: float = float("inf")) -> None:
+        self._cancelled = threading.Event()
+        self._deadline = time.monotonic() + seconds
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the deadline, negative beyond it."""
+        return self._deadline - time.monotonic()
+
+    def check(self) -> None:
+        """Raises Cancelled or TimeUp."""
+        if self._cancelled.is_set():
+            raise Cancelled
+        if self.remaining <= 0:
+            raise TimeUp

@@ -1,0 +1,318 @@
+"""The explainer processes as the server sees them: started, watched, replaced, and asked. Imports no torch.
+
+One mechanism for local and remote: an explainer answers V2 `explain` with binary tensors; here over a Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+import service
+from service.codecs.v2 import InferRequest, decode_response, encode_request
+from service.errors import BadRequest, DeadlineExceeded, NotExplainable, Unavailable, WhyserveError
+from service.explain.answer import Explanation, decode
+from service.explain.methods import ExplainRequest, to_wire
+from service.explain.status import TwinStatus
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("whyserve.explain")
+Result = TypeVar("Result")
+LENGTH_HEADER = "Inference-Header-Content-Length"
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
+"""Seconds before a process that died is replaced; doubled each time it dies young."""
+GRACE = 0.5
+"""Seconds that an explainer has beyond the deadline to say so itself."""
+
+__all__ = ["Explanation", "Pool"]
+
+
+@dataclass(slots=True, eq=False)
+class _Explainer:
+    """A process that answers."""
+
+    process: asyncio.subprocess.Process
+    client: httpx.AsyncClient
+    discarded: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None and not self.discarded
+
+    def discard(self) -> None:
+        """Never used again; its keeper starts another one once it is dead."""
+        self.discarded = True
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class Lost(Exception):
+    """The explainer died, or closed its connection, before it had answered."""
+
+
+class Pool:
+    """`processes` explainers for a model repository; `start` once the server is ready, `stop` at its end.
+
+    At most `queue` explanations wait or run at once. An explanation asked for while explainers start waits within its time.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        model_name: str | None = None,
+        *,
+        processes: int = 1,
+        queue: int = 64,
+        memory_mib: int = 2048,
+        timeout: float = 60.0,
+    ) -> None:
+        self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
+        self._arguments += [] if model_name is None else ["--model-name", model_name]
+        self._processes = processes
+        self._queue = queue
+        self._timeout = timeout
+        self._pending = 0
+        self._idle: asyncio.Queue[_Explainer] = asyncio.Queue()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._folder: Path | None = None
+        self._stopped = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pool:
+        return cls(
+            settings.models,
+            settings.model_name,
+            processes=settings.explainers,
+            queue=settings.explainer_queue,
+            memory_mib=settings.explainer_memory_mib,
+            timeout=settings.timeout,
+        )
+
+    async def start(self) -> None:
+        """Starts the processes and returns at once."""
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line a request
+        if not _has_torch():
+            log.warning("torch, captum and onnx are not installed (extra 'explain'): predictions only")
+            return
+        self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
+        self._watchers = [asyncio.create_task(self._keep(self._folder / f"{i}.sock")) for i in range(self._processes)]
+
+    async def stop(self) -> None:
+        """Ends the processes; explanations that still run are lost."""
+        self._stopped = True
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._watchers = []
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pending(self) -> int:
+        """Explanations that wait or run."""
+        return self._pending
+
+    async def explain(self, model: str, version: int, tensors: Mapping[str, NDArray[Any]], request: ExplainRequest) -> list[Explanation]:
+        """One explanation a row of `tensors` (n, ..), by graph input.
+
+        Raises what the explainer raises (BadParameter, ParityRefused, NotExplainable, DeadlineExceeded, ..), and Unavailable
+        where the queue is full or explainers are lost. Cancelling this cancels the computing.
+        """
+        deadline = time.monotonic() + request.timeout
+
+        async def ask(explainer: _Explainer) -> list[Explanation]:
+            left = deadline - time.monotonic()
+            wire: dict[str, Any] = to_wire(request) | {"timeout": max(1, int(left * 1e6))}
+            inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+            body, length = encode_request(InferRequest(inputs, parameters=wire, binary_default=True))
+            headers = {} if length is None else {LENGTH_HEADER: str(length)}
+            content, found = await _ask(explainer, "POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)
+            return list(decode(decode_response(content, found)).explanations)
+
+        return await self._served(ask, deadline)
+
+    async def status(self, model: str, version: int) -> TwinStatus:
+        """What is known of a model's twin; builds it where nobody has asked for it yet. Raises Unavailable."""
+        deadline = time.monotonic() + self._timeout
+
+        async def ask(explainer: _Explainer) -> TwinStatus:
+            content, _ = await _ask(explainer, "GET", _path(model, version), deadline - time.monotonic() + GRACE)
+            return TwinStatus.model_validate(orjson.loads(content)["twin"])
+
+        return await self._served(ask, deadline)
+
+    # ------------------------------------------------------------------------------------------------- asking one
+
+    async def _served(self, ask: Callable[[_Explainer], Awaitable[Result]], deadline: float) -> Result:
+        """What an explainer answers; asked of a second one where the first is lost on the way."""
+        if not _has_torch():
+            raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
+        if self._stopped:
+            raise Unavailable("the server is stopping")
+        with self._place():
+            for _ in range(2):
+                explainer = await self._next(deadline)
+                try:
+                    return await ask(explainer)
+                except Lost:
+                    log.warning("an explainer was lost while it explained")
+                    explainer.discard()
+                finally:
+                    self._idle.put_nowait(explainer)
+        raise Unavailable("the explainer died twice on this request")
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._pending >= self._queue:
+            raise Unavailable(f"{self._queue} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)")
+        self._pending += 1
+        try:
+            yield
+        finally:
+            self._pending -= 1
+
+    async def _next(self, deadline: float) -> _Explainer:
+        """An explainer that lives and has nothing to do."""
+        while True:
+            try:
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+                    explainer = await self._idle.get()
+            except TimeoutError:
+                raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None
+            if explainer.alive:
+                return explainer
+
+    # ---------------------------------------------------------------------------------------------- keeping them alive
+
+    async def _keep(self, socket: Path) -> None:
+        """Runs one process after the other, until cancelled."""
+        delay = FIRST_DELAY
+        while True:
+            started = time.monotonic()
+            try:
+                await self._run_one(socket)
+            except Exception:
+                log.exception("an explainer couldn't be started")
+            delay = FIRST_DELAY if time.monotonic() - started > LONGEST_DELAY else min(2 * delay, LONGEST_DELAY)
+            log.warning("an explainer ended; the next one starts in %.1f s", delay)
+            await asyncio.sleep(delay)
+
+    async def _run_one(self, socket: Path) -> None:
+        import httpx  # not at the top: it would be a third of the server's start-up
+
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "service.explain.worker",
+            *("--socket", str(socket), "--parent", str(os.getpid()), *self._arguments),
+            env=_environment(socket.parent),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://explainer")
+        try:
+            async with client:
+                if await _becomes_ready(process, client):
+                    self._idle.put_nowait(_Explainer(process, client))
+                    await process.wait()
+        finally:
+            await _end(process)
+
+
+async def _becomes_ready(process: asyncio.subprocess.Process, client: httpx.AsyncClient) -> bool:
+    import httpx
+
+    while process.returncode is None:
+        try:
+            if (await client.get("/v2/health/ready")).status_code == 200:
+                return True
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+    return False
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(2):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _ask(
+    explainer: _Explainer, verb: str, path: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> tuple[bytes, int | None]:
+    """The answer's body and its JSON header's length. Raises Lost, DeadlineExceeded, and the error that was answered."""
+    import httpx
+
+    try:
+        answer = await explainer.client.request(
+            verb, path, content=body, headers=headers, timeout=httpx.Timeout(max(seconds, 0.01), connect=5.0)
+        )
+    except httpx.TimeoutException:
+        raise DeadlineExceeded("no explanation in time (parameter 'timeout')") from None
+    except httpx.TransportError:
+        raise Lost from None
+    if answer.status_code != 200:
+        raise _error(answer)
+    length = answer.headers.get(LENGTH_HEADER)
+    return answer.content, None if length is None else int(length)
+
+
+def _error(answer: httpx.Response) -> WhyserveError:
+    """The error class that the explainer's code word names, with its message."""
+    try:
+        found = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return WhyserveError(f"an explainer answered with status {answer.status_code}")
+    classes: list[type[WhyserveError]] = [WhyserveError]
+    for known in classes:
+        classes += known.__subclasses__()
+    by_code = {known.code: known for known in reversed(classes)}  # the most general class of a code takes a message alone
+    kind = by_code.get(found["code"], BadRequest if answer.status_code == 400 else WhyserveError)
+    return kind(found["error"])
+
+
+def _path(model: str, version: int) -> str:
+    return f"/v2/models/{model}/versions/{version}"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The server's, without its settings (keys among them), and with what keeps torch and matplotlib small."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WHYSERVE_")}
+    root = str(Path(service.__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, (root, own.get("PYTHONPATH"))))
+    return own | {
+        "PYTHONPATH": paths,
+        "MPLCONFIGDIR": str(folder),
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "1048576",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "captum", "onnx"))

@@ -1,0 +1,72 @@
+"""The served model in ONNX Runtime, whole and cut at the tensors where attributions are taken.
+
+Explanations are judged by it: F is what it answers, never what the twin does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+from numpy.typing import NDArray
+from onnx.utils import Extractor
+
+from service.engine.session import Session
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+
+class Served:
+    """Runs a model on rows: `run` gives its outputs and the tensors at which it is cut, `tail` its outputs from those.
+
+    `at` are intermediate tensors; `also` the graph inputs that the part behind them needs; `show` further tensors that both
+    give beside the outputs. A model with a fixed batch
+    size is run batch by batch.
+    """
+
+    def __init__(self, model: onnx.ModelProto, at: Sequence[str], also: Sequence[str], show: Sequence[str] = (), threads: int = 1) -> None:
+        outputs = [output.name for output in model.graph.output]
+        inner = [name for name in (*at, *show) if name not in outputs]
+        shown = onnx.shape_inference.infer_shapes(model) if inner else model
+        known = {value.name: value for value in shown.graph.value_info}
+        whole = onnx.ModelProto()
+        whole.CopyFrom(shown)
+        whole.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in inner)
+        self._whole = _session(whole, threads)
+        self._tail = _session(Extractor(shown).extract_model([*at, *also], [*outputs, *show]), threads) if at else self._whole
+        self.outputs = tuple(outputs)
+        self.inputs = self._whole.inputs
+
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """Outputs and cut tensors by name for rows `feeds` (N, ..)."""
+        return _run(self._whole, feeds)
+
+    def tail(self, feeds: Mapping[str, Array]) -> Arrays:
+        """Outputs by name, from cut tensors and the other inputs; without a cut from the inputs."""
+        return _run(self._tail, feeds)
+
+
+def _session(model: onnx.ModelProto, threads: int) -> Session:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path)
+        return Session(path, device="cpu", threads=threads)
+
+
+def _run(session: Session, feeds: Mapping[str, Array]) -> Arrays:
+    """All outputs for rows `feeds` (N, ..); where the graph fixes the batch size, in batches of that size."""
+    wanted = {info.name: np.ascontiguousarray(feeds[info.name]) for info in session.inputs}
+    names = [info.name for info in session.outputs]
+    rows = len(next(iter(wanted.values())))
+    fixed = {info.shape[0] for info in session.inputs if info.shape and info.shape[0] is not None}
+    batch = fixed.pop() if len(fixed) == 1 else None
+    if batch is None or batch == rows or rows % batch:
+        return dict(zip(names, session.run(wanted), strict=True))
+    parts = [session.run({name: array[i : i + batch] for name, array in wanted.items()}) for i in range(0, rows, batch)]
+    return {name: np.concatenate(columns) for name, columns in zip(names, zip(*parts, strict=True), strict=True)}

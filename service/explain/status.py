@@ -1,0 +1,38 @@
+"""What an explainer has found out about a model's twin, as it travels to the server."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TwinStatus(BaseModel):
+    """Whether gradients can be had of a model, and if not why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parity_error: float | None
+    """The larger of batch 1 and 3, on trial inputs; None where none could be run."""
+    parity_limit: float
+    unsupported: tuple[str, ...] = ()
+    """Operators without a torch form and without a numpy one."""
+    gradient_gaps: tuple[str, ...] = ()
+    """Operators computed in numpy: no gradient passes them."""
+    no_gradient: tuple[str, ...] = ()
+    """Inputs that no gradient of the output reaches."""
+    problem: str = ""
+    """Why there is no twin at all."""
+
+    @property
+    def usable(self) -> bool:
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why methods that need gradients can't be had; empty where they can."""
+        if self.problem:
+            return self.problem
+        if self.unsupported:
+            return f"the model has operators that can't be rebuilt in torch: {', '.join(self.unsupported)}"
+        if self.parity_error is not None and not self.parity_error <= self.parity_limit:  # NaN is beyond every limit
+            return f"the model's twin differs from the served model: parity error {self.parity_error:.2g}, limit {self.parity_limit:.2g}"
+        return ""

@@ -1,0 +1,132 @@
+"""A model ready to be explained: its manifest, the served model, its twin, and what was found out about them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.engine.session import Session
+from service.errors import WhyserveError
+from service.explain.parity import limit, parity_error
+from service.explain.served import Served
+from service.explain.status import TwinStatus
+from service.explain.trial import trial_inputs
+from service.explain.twin import Twin, UnsupportedOperators, build, fold
+from service.explain.twin.module import Segment
+from service.manifest import Manifest
+from service.repository.bare import bare_manifest
+from service.repository.bundle import Bundle
+
+Arrays = Mapping[str, NDArray[Any]]
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    manifest: Manifest
+    served: Served
+    twin: Twin
+    status: TwinStatus
+    at: Mapping[str, str]
+    """Attributed input to the tensor where its attribution is taken: itself, or the float tensor of a discrete input."""
+    others: tuple[str, ...]
+    """Graph inputs that the part behind those tensors takes beside them."""
+    logits: Mapping[str, str]
+    """Output that ends in its activation, to the tensor before it."""
+    weights: frozenset[int]
+    """Storages of the twin's parameters."""
+    segments: dict[tuple[str, ...], Segment]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.manifest.outputs)
+
+    def segment(self, outputs: Sequence[str]) -> Segment:
+        """The twin from the attributed tensors and `others`, in this order, to these tensors."""
+        key = tuple(outputs)
+        if key not in self.segments:
+            self.segments[key] = self.twin.segment((*self.at.values(), *self.others), key)
+        return self.segments[key]
+
+
+def load(bundle: Bundle, threads: int = 1) -> Subject:
+    """Builds the twin of a bundle's model and tries it at batch 1 and 3. A model without a twin is a subject too: its
+    status says why. Raises BadInput and BadBundle where the model itself can't be run."""
+    model = onnx.load(bundle.model_file)
+    location = bundle.location
+    found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
+    manifest = found.model_copy(update={"name": location.name, "version": location.version})
+    faithful = build(model)
+    declared = dict(manifest.explain.attribute_at) if manifest.explain else {}
+    inputs = {entry.name: entry for entry in manifest.inputs}
+    at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
+    also = tuple(n for n in faithful.segment(tuple(at.values()), faithful.output_names).input_names if n not in at.values())
+    logits = _logits(model, manifest)
+    served = Served(
+        model, [t for n, t in at.items() if t != n], [n for n in at if at[n] == n] + list(also), tuple(logits.values()), threads
+    )
+    twin = fold(faithful)
+    weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
+    subject = functools.partial(Subject, manifest, served, twin, at=at, others=also, logits=logits, weights=weights, segments={})
+    return subject(status=_try_out(model, manifest, served, twin, subject(status=TwinStatus(parity_error=None, parity_limit=limit(model)))))
+
+
+def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
+    """Outputs that a Softmax or Sigmoid makes, with its input."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    ends = {o.name: makers[o.name] for o in manifest.outputs if o.activated and o.name in makers}
+    return {name: node.input[0] for name, node in ends.items() if node.op_type in ("Softmax", "Sigmoid")}
+
+
+def _try_out(model: onnx.ModelProto, manifest: Manifest, served: Served, twin: Twin, subject: Subject) -> TwinStatus:
+    gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
+    status = TwinStatus(parity_error=None, parity_limit=limit(model), gradient_gaps=gaps)
+    if not subject.at:
+        return status.model_copy(update={"problem": "none of the model's inputs is a float, and explain.attribute_at names no tensor"})
+    if subject.segment(twin.output_names).unsupported:
+        return status.model_copy(update={"unsupported": subject.segment(twin.output_names).unsupported})
+    errors, reached = [], set()
+    for rows in (1, 3):
+        feeds = trial_inputs(manifest, served.inputs, model, rows)
+        try:
+            ran = served.run(feeds)
+        except WhyserveError:
+            continue  # what random inputs can't tell, every explanation checks again
+        try:
+            got, gradients = _with_gradients(subject, feeds, ran)
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, UnsupportedOperators) as error:
+            return status.model_copy(
+                update={"problem": f"the model's twin fails at batch {rows}: {type(error).__name__}: {str(error)[:200]}"}
+            )
+        errors.append(parity_error(got, {name: ran[name] for name in subject.outputs}))
+        reached |= {name for name, gradient in gradients.items() if gradient is not None}
+    missing = tuple(name for name in subject.at if name not in reached) if errors else ()
+    update: dict[str, Any] = {"parity_error": max(errors, default=None), "no_gradient": missing}
+    if errors and not reached:
+        update["problem"] = "no gradient of its outputs reaches any input" + (f" (operators in numpy: {', '.join(gaps)})" if gaps else "")
+    return status.model_copy(update=update)
+
+
+def _with_gradients(subject: Subject, feeds: Arrays, ran: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:
+    """The twin's outputs, and the gradients of their sum in each attributed input (None where none arrives)."""
+    tensors = attributed(subject, feeds, ran)
+    with torch.enable_grad():
+        leaves = [t.requires_grad_() for t in tensors]
+        segment = subject.segment(subject.outputs)
+        outputs = segment(*leaves, *(feeds[name] for name in subject.others))
+        total = sum(o.sum() for o in outputs if isinstance(o, Tensor) and o.requires_grad)
+    found = torch.autograd.grad(total, leaves, allow_unused=True) if isinstance(total, Tensor) else [None] * len(leaves)
+    arrays = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True) if isinstance(o, Tensor)}
+    return arrays, dict(zip(subject.at, found, strict=True))
+
+
+def attributed(subject: Subject, feeds: Arrays, ran: Arrays) -> list[Tensor]:
+    """The tensors (N, ..) at which attributions are taken, of their own memory, for inputs `feeds` that gave `ran`."""
+    return [torch.from_numpy((ran[tensor] if tensor != name else feeds[name]).copy()) for name, tensor in subject.at.items()]

@@ -1,0 +1,6 @@
+"""The twin: a torch module built from a served ONNX graph, so that whatever is served can be explained by its gradients."""
+
+from service.explain.twin.fold import fold
+from service.explain.twin.module import Cut, Twin, UnsupportedOperators, build
+
+__all__ = ["Cut", "Twin", "UnsupportedOperators", "build", "fold"]

@@ -1,0 +1,163 @@
+"""Nodes to steps: finds each node's operator, folds what is constant, makes the modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from service.explain.twin import fallback
+from service.explain.twin.graph import Array, Graph, Node
+from service.explain.twin.program import Compute, Program, Scope, Step, Value, plan
+from service.explain.twin.registry import OPERATORS, Bound, Dynamic, Operator
+
+RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """All that a twin consists of."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    modules: Mapping[str, nn.Module]
+    constants: Mapping[str, Value]
+    onnx_names: Mapping[str, str]
+    """Module name to the node's name in the file."""
+    reused: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A subgraph as a function: `body(inputs, scope)` gives its outputs; it reads the graph around it from `scope`."""
+
+    program: Program
+    constants: Mapping[str, Value]
+
+    def __call__(self, inputs: Sequence[Value], scope: Scope) -> list[Value]:
+        outer = [scope.values[name] for name in self.program.inputs[len(inputs) :]]
+        return self.program.run([*inputs, *outer], self.constants, scope.modules)
+
+
+def compile_graph(graph: Graph) -> Compiled:
+    compiler = _Compiler(graph.opsets, graph.ranks)
+    steps, constants = compiler.steps(graph)
+    read = frozenset().union(*(s.reads for s in steps)) | set(graph.outputs)
+    names = [n for n in compiler.modules if compiler.onnx_names[n]]
+    doubled = {o for o in map(compiler.onnx_names.get, names) if sum(compiler.onnx_names[n] == o for n in names) > 1}
+    shown = {n: o if o and o not in doubled else n for n, o in compiler.onnx_names.items()}
+    kept = {name: value for name, value in constants.items() if name in read}
+    return Compiled(graph.inputs, graph.outputs, tuple(steps), compiler.modules, kept, shown, frozenset(compiler.reused))
+
+
+class _Compiler:
+    """Collects the modules of a graph and of the subgraphs in it."""
+
+    def __init__(self, opsets: Mapping[str, int], ranks: Mapping[str, int]) -> None:
+        self.opsets = opsets
+        self.ranks = ranks
+        self.modules: dict[str, nn.Module] = {}
+        self.onnx_names: dict[str, str] = {}
+        self.reused: set[str] = set()
+
+    def steps(self, graph: Graph, *, reused: bool = False) -> tuple[list[Step], dict[str, Value]]:
+        """The steps that are left when all that is constant is computed, and the constants."""
+        constants: dict[str, Value] = {"": None} | {name: _constant(array) for name, array in graph.constants.items()}
+        steps = []
+        for node in graph.nodes:
+            step = self._step(node, constants, reused)
+            if step.module is None and node.op_type not in RANDOM and step.compute and node.reads <= constants.keys():
+                with torch.no_grad():
+                    results = step.compute([constants[n] for n in step.inputs], Scope(constants, self.modules))
+                constants |= dict(zip(node.outputs, results, strict=False))
+                constants[""] = None
+            else:
+                steps.append(step)
+        return steps, constants
+
+    def _step(self, node: Node, constants: Mapping[str, Value], reused: bool) -> Step:
+        operator = OPERATORS.find(node.domain, node.op_type, self.opsets.get(node.domain, 1))
+        attributes = {name: self._attribute(value, node) for name, value in node.attributes.items()}
+        if operator is None:
+            return _fallback(node, self.opsets)
+        # What is constant altogether is computed once, and needs no module.
+        if operator.maker and not node.reads <= constants.keys():
+            inputs = (constants[n] if n in constants else Dynamic(self.ranks.get(n)) for n in node.inputs)
+            bound = operator.maker(*inputs, **attributes, **_wanted(operator, node))
+            if bound is not None:
+                return self._module(node, bound, reused)
+        return Step(node, node.inputs, _function(operator, node, attributes, self.opsets))
+
+    def _module(self, node: Node, bound: Bound, reused: bool) -> Step:
+        self.modules[node.name] = bound.module
+        self.onnx_names[node.name] = node.onnx_name
+        if reused:
+            self.reused.add(node.name)
+        return Step(node, tuple(node.inputs[i] for i in bound.takes if i < len(node.inputs)), _bound(bound, node.name), module=node.name)
+
+    def _attribute(self, value: Any, node: Node) -> Any:
+        if not isinstance(value, Graph):
+            return value
+        steps, constants = self.steps(value, reused=node.op_type in ("Loop", "Scan", "SequenceMap"))
+        outer = sorted(node.captures)
+        return Body(plan(steps, value.inputs, value.outputs, outer, constants), constants)
+
+
+def _bound(bound: Bound, name: str) -> Compute:
+    call = bound.call  # the module itself is looked up in the twin, which may have been copied or moved
+
+    def compute(inputs: Sequence[Value], scope: Scope) -> tuple[Value, ...]:
+        return _tuple(call(scope.modules[name], *inputs))
+
+    return compute
+
+
+def _wanted(operator: Operator[..., Any], node: Node) -> dict[str, int]:
+    return {"outputs": len(node.outputs)} if "outputs" in operator.wants else {}
+
+
+def _function(operator: Operator[..., Any], node: Node, attributes: Mapping[str, Any], opsets: Mapping[str, int]) -> Compute:
+    call = functools.partial(operator.function, **attributes, **_wanted(operator, node))
+    if "scope" in operator.wants:
+        return lambda inputs, scope: _tuple(call(*inputs, scope=scope))
+
+    def compute(inputs: Sequence[Value], _: Scope) -> tuple[Value, ...]:
+        try:
+            return _tuple(call(*inputs))
+        except NotImplementedError:  # torch has no kernel for every integer type
+            evaluate = fallback.evaluator(node, opsets)
+            if evaluate is None or any(isinstance(i, torch.Tensor) and i.requires_grad for i in inputs):
+                raise  # a gradient must never be lost silently
+            return evaluate(inputs)
+
+    return compute
+
+
+def _fallback(node: Node, opsets: Mapping[str, int]) -> Step:
+    evaluate = fallback.evaluator(node, opsets)
+    compute = None if evaluate is None else lambda inputs, _: evaluate(inputs)
+    return Step(node, node.inputs, compute, differentiable=False)
+
+
+def _tuple(result: Any) -> tuple[Value, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _constant(array: Array) -> Value:
+    """An initializer as a tensor of its own memory; as the array it is where torch has no such element type."""
+    if array.dtype.kind in "OUS":
+        return array
+    try:
+        return torch.from_numpy(np.array(array))
+    except TypeError:
+        return _as_bfloat16(array) if array.dtype.name == "bfloat16" else array
+
+
+def _as_bfloat16(array: Array) -> torch.Tensor:
+    return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)

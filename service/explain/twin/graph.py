@@ -1,0 +1,176 @@
+"""An ONNX model as plain frozen data: nodes with legal names, attributes as Python values, constants apart.
+
+Neighbours: `module` turns it into a torch module; nothing here computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `name` is a legal, unique module name; `onnx_name` the name in the file, which may be empty."""
+
+    name: str
+    onnx_name: str
+    domain: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    captures: frozenset[str]
+    """What its subgraphs refer to in the graph around them."""
+    proto: NodeProto
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return (frozenset(self.inputs) | self.captures) - {""}
+
+    @property
+    def operator(self) -> str:
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    inputs: tuple[str, ...]
+    """Without those that have an initializer, which are constants here."""
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Array]
+    nodes: tuple[Node, ...]
+    opsets: Mapping[str, int]
+    ranks: Mapping[str, int]
+    """The number of axes of those tensors whose shape the file says or implies."""
+
+
+class Names:
+    """Hands out names that are legal for a submodule and were not given before."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def legal(self, wanted: str, otherwise: str) -> str:
+        base = re.sub(r"\W+", "_", wanted.strip("/"), flags=re.ASCII).strip("_") or otherwise
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base}_{count}"
+        self._taken.add(name)
+        return name
+
+
+def read(model: ModelProto, names: Names) -> Graph:
+    """The graph of a model, its local functions inlined."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opsets = {_domain(o.domain): o.version for o in model.opset_import}
+    return read_graph(model.graph, names, opsets, _ranks(model))
+
+
+def _ranks(model: ModelProto) -> dict[str, int]:
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:
+        graph = model.graph
+    known = [v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")]
+    return {v.name: len(v.type.tensor_type.shape.dim) for v in known}
+
+
+def read_graph(graph: GraphProto, names: Names, opsets: Mapping[str, int], ranks: Mapping[str, int] = MappingProxyType({})) -> Graph:
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants |= {t.values.name: _dense(t) for t in graph.sparse_initializer}
+    nodes = []
+    for index, proto in enumerate(graph.node):
+        if proto.op_type == "Constant" and not proto.domain:
+            constants[proto.output[0]] = _constant(proto)
+        else:
+            nodes.append(_node(proto, names, f"{proto.op_type}_{index}", opsets))
+    inputs = tuple(i.name for i in graph.input if i.name not in constants)
+    return Graph(inputs, tuple(o.name for o in graph.output), constants, tuple(nodes), opsets, ranks)
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _node(proto: NodeProto, names: Names, otherwise: str, opsets: Mapping[str, int]) -> Node:
+    name = names.legal(proto.name, otherwise)
+    attributes = {a.name: _attribute(a, names, opsets) for a in proto.attribute}
+    captures = frozenset(capture for a in proto.attribute for graph in _subgraphs(a) for capture in _captured(graph))
+    return Node(
+        name, proto.name, _domain(proto.domain), proto.op_type, tuple(proto.input), tuple(proto.output), attributes, captures, proto
+    )
+
+
+def _attribute(attribute: AttributeProto, names: Names, opsets: Mapping[str, int]) -> Any:
+    """A number, a string, a list of these, an array, or (of If, Loop, Scan) a Graph."""
+    if attribute.type == AttributeProto.GRAPH:
+        return read_graph(attribute.g, names, opsets)
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == AttributeProto.TENSOR:
+        return numpy_helper.to_array(value)
+    if attribute.type == AttributeProto.STRING:
+        return value.decode()
+    if attribute.type == AttributeProto.STRINGS:
+        return [v.decode() for v in value]
+    return list(value) if attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS) else value
+
+
+def _constant(proto: NodeProto) -> Array:
+    """The value of a Constant node, in any of its forms."""
+    (attribute,) = proto.attribute
+    value = onnx.helper.get_attribute_value(attribute)
+    match attribute.name:
+        case "value":
+            return numpy_helper.to_array(value)
+        case "value_float" | "value_floats":
+            return np.asarray(value, np.float32)
+        case "value_int" | "value_ints":
+            return np.asarray(value, np.int64)
+        case "sparse_value":
+            return _dense(value)
+        case _:
+            texts = [value] if attribute.name == "value_string" else list(value)
+            array = np.asarray([t.decode() for t in texts], dtype=object)
+            return array[0:1].reshape(()) if attribute.name == "value_string" else array
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
+    values, indices, shape = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices), tuple(sparse.dims)
+    array = np.zeros(shape, values.dtype)
+    flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+    array.reshape(-1)[flat] = values
+    return array
+
+
+def _subgraphs(attribute: AttributeProto) -> Iterator[GraphProto]:
+    if attribute.type == AttributeProto.GRAPH:
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _captured(graph: GraphProto) -> set[str]:
+    """Names that a subgraph reads but doesn't define, those of graphs nested in it included."""
+    defined = {i.name for i in graph.input} | {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    read: set[str] = {o.name for o in graph.output}
+    for node in graph.node:
+        read |= set(node.input)
+        defined |= set(node.output)
+        for attribute in node.attribute:
+            for inner in _subgraphs(attribute):
+                read |= _captured(inner)
+    return read - defined - {""}

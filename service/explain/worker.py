@@ -1,0 +1,199 @@
+"""The explainer process: answers Open Inference V2 `explain` over a Unix socket, one job at a time.
+
+`python -m service.explain.worker --socket PATH --models DIR`. Started by `pool`; this is where torch and Captum live.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.codecs.v2 import decode_request, encode_response
+from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
+from service.explain.answer import encode
+from service.explain.cancel import Cancelled, TimeUp, Token
+from service.explain.isolation import limit_memory, yield_to_server
+from service.explain.methods import available, resolve
+from service.explain.shelf import Shelf
+from service.explain.subject import Subject, load
+
+log = logging.getLogger("whyserve.explainer")
+Result = TypeVar("Result")
+LENGTH_HEADER = "Inference-Header-Content-Length"
+PASS_SHARE = 32
+"""A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
+CLIENT_GONE = 499
+
+
+class Worker:
+    """The ASGI endpoints. All computing happens in one thread: a module with hooks isn't re-entrant."""
+
+    def __init__(self, shelf: Shelf[Subject], memory: int, max_timeout: float) -> None:
+        self._shelf = shelf
+        self._memory = memory
+        self._max_timeout = max_timeout
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
+
+    def app(self) -> Starlette:
+        path = "/v2/models/{name}/versions/{version:int}"
+        return Starlette(
+            routes=[
+                Route("/v2/health/ready", self.ready),
+                Route(path, _answering(self.status)),
+                Route(f"{path}/explain", _answering(self.explain), methods=["POST"]),
+            ]
+        )
+
+    async def ready(self, _: Request) -> Response:
+        return Response()
+
+    async def status(self, request: Request) -> Response:
+        """The twin's state and the methods that follow from it."""
+        name, version = request.path_params["name"], request.path_params["version"]
+        subject = await self._run(request, Token(), lambda: self._shelf.get(name, version))
+        body = {
+            "name": name,
+            "versions": [str(version)],
+            "platform": "onnx_onnxv1",
+            "twin": subject.status.model_dump(),
+            "methods": available(subject.manifest, subject.status),
+        }
+        return Response(orjson.dumps(body), media_type="application/json")
+
+    async def explain(self, request: Request) -> Response:
+        body = await request.body()
+        length = request.headers.get(LENGTH_HEADER)
+        if length is not None and not length.isdigit():
+            raise BadRequest(f"{LENGTH_HEADER}: expected a number, got {length!r}")
+        asked = decode_request(body, None if length is None else int(length))
+        parameters = dict(asked.parameters)
+        microseconds = parameters.pop("timeout", None)
+        seconds = self._max_timeout if microseconds is None else float(microseconds) / 1e6
+        token = Token(seconds)
+
+        def compute() -> tuple[bytes, int | None]:
+            # Imported here: the process answers health checks before torch and Captum are there.
+            from service.explain.explainer import explain, shapes
+
+            token.check()
+            subject = self._shelf.get(request.path_params["name"], request.path_params["version"])
+            chosen = resolve(subject.manifest, parameters | {"timeout": seconds}, max_timeout=seconds)
+            answer = explain(subject, chosen, asked.inputs, token, self._memory)
+            response = encode(answer, shapes(subject, asked.inputs), subject.manifest.name, str(subject.manifest.version), asked.id)
+            return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
+
+        content, header_length = await self._run(request, token, compute)
+        headers = {} if header_length is None else {LENGTH_HEADER: str(header_length)}
+        return Response(content, headers=headers, media_type="application/json" if header_length is None else "application/octet-stream")
+
+    async def _run(self, request: Request, token: Token, job: Callable[[], Result]) -> Result:
+        """The job's result from the computing thread; a client that hangs up cancels it, queued or running."""
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            token.cancel()
+
+        await request.body()  # what is received after it is the hang-up
+        watcher = asyncio.create_task(watch())
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(_trimmed, token, job))
+        finally:
+            watcher.cancel()
+
+
+def _trimmed(token: Token, job: Callable[[], Result]) -> Result:
+    from service.explain.memory import trim
+
+    try:
+        token.check()
+        return job()
+    finally:
+        trim()
+
+
+def _answering(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint, with errors as API.md's bodies."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except WhyserveError as error:
+            return _failed(error)
+        except TimeUp:
+            return _failed(DeadlineExceeded("no explanation in time (parameter 'timeout')"))
+        except Cancelled:
+            return Response(status_code=CLIENT_GONE)
+        except Exception as error:
+            if _out_of_memory(error):
+                return _failed(TooLarge("this explanation needs more memory than an explainer has (WHYSERVE_EXPLAINER_MEMORY_MIB)"))
+            log.exception("explanation failed")
+            return _failed(WhyserveError("the explanation failed; the server's log says why"))
+
+    return answer
+
+
+def _failed(error: WhyserveError) -> Response:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    body = orjson.dumps({"error": error.message, "code": error.code})
+    return Response(body, error.status, headers, "application/json")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: SIGTERM ends the process, SIGINT is the server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m service.explain.worker", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to answer on")
+    parser.add_argument("--models", type=Path, required=True, help="model repository, or the folder of one bundle")
+    parser.add_argument("--model-name", help="name for a single bundle")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch; ONNX Runtime always has one")
+    parser.add_argument("--memory-mib", type=int, default=2048, help="memory budget")
+    parser.add_argument("--max-models", type=int, default=16, help="models held at once")
+    parser.add_argument("--max-timeout", type=float, default=60.0, help="seconds of a request that names none")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process to die with")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _arguments()
+    yield_to_server(arguments.parent)
+    logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="whyserve-mpl-"))  # Captum imports matplotlib
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    budget = arguments.memory_mib * 2**20
+    limit_memory(budget)
+    shelf = Shelf(arguments.models, arguments.model_name, partial(load, threads=1), arguments.max_models)
+    worker = Worker(shelf, budget // PASS_SHARE, arguments.max_timeout)
+    _Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()
+
+
+if __name__ == "__main__":
+    main()
