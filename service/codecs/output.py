@@ -110,14 +110,14 @@ def _values(array: Array) -> list[Prediction]:
 def _mask(scores: Array, output: Output) -> Prediction:
     """The class of each pixel as a grey PNG whose values are the class indices.
 
-    `scores` is (classes, H, W) or (H, W, classes) by the output's layout; with one channel, sigmoid, the class is 1 from
-    a probability of a half on.
+    `scores` is (classes, H, W) or (H, W, classes) by the output's layout; with one channel, sigmoid, the class is 1
+    beyond a probability of a half.
     """
     planes = scores if output.layout != "NHWC" else scores.transpose(2, 0, 1)
     if np.isnan(planes).any():
         raise _not_a_number(output)
     half = 0.5 if output.activated else 0.0
-    classes = planes[0] >= half if len(planes) == 1 else planes.argmax(axis=0)
+    classes = planes[0] > half if len(planes) == 1 else planes.argmax(axis=0)
     labels = {str(index): label for index, label in enumerate(output.labels)}
     return {"b64": b64encode(encode_png(classes.astype(np.uint8))).decode(), "media_type": "image/png", "labels": labels}
 

@@ -29,6 +29,8 @@ class DecodedText:
     """One for each id; None for special tokens."""
     truncated_at: int | None
     """The code point where the text was cut, None where all of it was read."""
+    text: str
+    """As sent, decoded."""
 
 
 class TextDecoder:
@@ -57,7 +59,7 @@ class TextDecoder:
             None if special else Token(text[start:end], start, end)
             for special, (start, end) in zip(encoding.special_tokens_mask, encoding.offsets, strict=True)
         )
-        return DecodedText(np.array(encoding.ids, np.int64), tokens, cut)
+        return DecodedText(np.array(encoding.ids, np.int64), tokens, cut, text)
 
     def _encode(self, text: str) -> Encoding:
         try:

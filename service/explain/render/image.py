@@ -57,9 +57,8 @@ def render_figure(sent: Picture, attributions: Array, geometry: Geometry, captio
 
     Small pictures are enlarged by a whole factor, pixel by pixel, large ones shown smaller.
     """
-    overlay = render_overlay(sent, attributions, geometry)
-    width, height = panel_size(sent.size)
-    panels = [picture.convert("RGB").resize((width, height), _filter(picture.size, width)) for picture in (sent, overlay)]
+    panels = render_panels(sent, attributions, geometry)
+    width, height = panels[0].size
     top = _MARGIN + 24 + 18 * len(caption.lines) + 8
     sheet = Image.new("RGB", (max(3 * _MARGIN + 2 * width, 2 * _MARGIN + 460), top + height + 44), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -69,8 +68,16 @@ def render_figure(sent: Picture, attributions: Array, geometry: Geometry, captio
         draw.text((_MARGIN, _MARGIN + 26 + 18 * number), fitted(draw, line, 13, room), fill=QUIET, font=ImageFont.load_default(13))
     for number, panel in enumerate(panels):
         sheet.paste(panel, (_MARGIN + number * (width + _MARGIN), top))
-    draw_legend(sheet, (_MARGIN, top + height + 10))
+    sheet.paste(render_legend(), (_MARGIN, top + height + 10))
     return sheet
+
+
+def render_panels(sent: Picture, attributions: Array, geometry: Geometry) -> tuple[Picture, Picture]:
+    """The sent picture and the overlay at a size to look at (see `panel_size`)."""
+    overlay = render_overlay(sent, attributions, geometry)
+    size = panel_size(sent.size)
+    shown, drawn = (picture.convert("RGB").resize(size, _filter(picture.size, size[0])) for picture in (sent, overlay))
+    return shown, drawn
 
 
 def render_grid(figures: Sequence[Picture], columns: int | None = None) -> Picture:
@@ -94,16 +101,17 @@ def panel_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(width * shrink)), max(1, round(height * shrink))
 
 
-def draw_legend(sheet: Picture, corner: tuple[int, int]) -> None:
-    """The overlay's colours, from against the target to for it, over a mid-grey picture; 20 pixels high."""
+def render_legend() -> Picture:
+    """The overlay's colours, from against the target to for it, as they look over a mid-grey picture."""
+    sheet = Image.new("RGB", (270, 20), PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    x, y = corner
-    draw.text((x, y), "against", fill=QUIET, font=font)
-    x += round(draw.textlength("against", font=font)) + 8
+    draw.text((0, 0), "against", fill=QUIET, font=font)
+    x = round(draw.textlength("against", font=font)) + 8
     ramp = np.tile(np.linspace(-1, 1, 160), (12, 1))
-    sheet.paste(Image.fromarray(_tinted(np.full_like(ramp, 128), ramp)), (x, y + 3))
-    draw.rectangle((x - 1, y + 2, x + 160, y + 15), outline=(200, 200, 200))
-    draw.text((x + 168, y), "for", fill=QUIET, font=font)
+    sheet.paste(Image.fromarray(_tinted(np.full_like(ramp, 128), ramp)), (x, 3))
+    draw.rectangle((x - 1, 2, x + 160, 15), outline=(200, 200, 200))
+    draw.text((x + 168, 0), "for", fill=QUIET, font=font)
+    return sheet
 
 
 def fitted(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
