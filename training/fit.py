@@ -5,9 +5,12 @@ Lightning runs it. A recipe brings a task (a LightningModule that logs `train_*`
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +56,8 @@ class Run:
     ema: float | None = None
     """Decay of an exponential moving average of the weights, which is then what is validated and kept."""
     gradient_clip: float | None = None
+    quiet: bool = False
+    """No progress bar, no line an epoch, no plot: for one of many runs."""
     fingerprint: str = ""
     """Whatever else decides the run's course; a checkpoint of another one is not resumed."""
 
@@ -131,24 +136,22 @@ def fit(task: Task, train: DataLoader[Batch], validation: DataLoader[Batch], run
     once. Raises FitError where there is nothing to resume, the checkpoint is another run's, or the device isn't there.
     """
     checkpoint = _checkpoint_to_resume(run)
-    terminal = sys.stderr.isatty()
-    history = History(announce=not terminal)
+    bar = sys.stderr.isatty() and not run.quiet
+    history = History(announce=not bar and not run.quiet)
     # Saved at the end of the training epoch, not of validation: only then the history of the epoch is in the checkpoint.
     best = ModelCheckpoint(
         run.path, BEST, monitor=run.monitor, mode=run.mode, save_last=True, save_on_train_epoch_end=True, enable_version_counter=False
     )
-    trainer = _trainer(run, [*_callbacks(run, terminal), history, best], terminal)
-    with warnings.catch_warnings():
-        # Data in memory is served faster by the training process itself than by the workers that Lightning recommends.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    with _without_advice():
+        trainer = _trainer(run, [*_callbacks(run, bar), history, best], bar)
         trainer.fit(task, train, validation, ckpt_path=checkpoint, weights_only=True)
     if not trainer.is_global_zero:
         sys.exit(0)
     chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     task.load_state_dict(chosen["state_dict"])
     write_curves(history.curves, run.path / "curves.json")
-    draw_curves(history.curves, run.path / "curves.png", title=run.name, chosen_epoch=chosen["epoch"])
+    if not run.quiet:
+        draw_curves(history.curves, run.path / "curves.png", title=run.name, chosen_epoch=chosen["epoch"])
     assert best.best_model_score is not None  # an epoch was saved, or loading it had failed
     return Fitted(task.cpu().eval(), history.curves, chosen["epoch"], float(best.best_model_score), run)
 
@@ -164,18 +167,18 @@ def _checkpoint_to_resume(run: Run) -> Path | None:
     return None
 
 
-def _callbacks(run: Run, terminal: bool) -> list[Callback]:
+def _callbacks(run: Run, bar: bool) -> list[Callback]:
     callbacks: list[Callback] = [SameRun(run.fingerprint), SeedEachEpoch(run.seed)]
     if run.ema is not None:
         callbacks.append(WeightAveraging(avg_fn=partial(moving_average, decay=run.ema)))
     if run.patience is not None:
         callbacks.append(EarlyStopping(run.monitor, mode=run.mode, patience=run.patience))
-    if terminal:
+    if bar:
         callbacks.append(TQDMProgressBar(leave=True))
     return callbacks
 
 
-def _trainer(run: Run, callbacks: list[Callback], terminal: bool) -> Trainer:
+def _trainer(run: Run, callbacks: list[Callback], bar: bool) -> Trainer:
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # set by torchrun
     try:
         return Trainer(
@@ -187,7 +190,7 @@ def _trainer(run: Run, callbacks: list[Callback], terminal: bool) -> Trainer:
             callbacks=callbacks,
             gradient_clip_val=run.gradient_clip,
             default_root_dir=run.path,
-            enable_progress_bar=terminal,
+            enable_progress_bar=bar,
             enable_model_summary=False,
             logger=False,
             num_sanity_val_steps=0,
@@ -195,3 +198,19 @@ def _trainer(run: Run, callbacks: list[Callback], terminal: bool) -> Trainer:
         )
     except MisconfigurationException as error:
         raise FitError(f"device {run.device!r}, {run.devices} of them: {error}") from error
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps Lightning's hints away that don't apply: data in memory is served faster by the training process itself than by
+    the loader workers it recommends, and the run's folder is meant to exist."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for hint in ("does not have many workers", "exists and is not empty", "LeafSpec", "number of training batches"):
+                warnings.filterwarnings("ignore", f".*{hint}")
+            yield
+    finally:
+        log.setLevel(level)

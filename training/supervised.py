@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from training.batches import Batch
@@ -32,6 +32,31 @@ class Optimisation:
     label_smoothing: float = 0.0
 
 
+class EpochFigures(nn.Module):
+    """Mean cross-entropy and accuracy over the batches of an epoch, on all devices together.
+
+    Logged once an epoch: Lightning's logging at every step takes longer than a step of a small network.
+    """
+
+    def __init__(self, split: str, classes: int) -> None:
+        super().__init__()
+        self.split = split
+        self.loss = MeanMetric()
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+        """`logits` (N, classes), `target` int64 (N,), `loss` their mean cross-entropy, a scalar."""
+        self.loss.update(loss.detach(), weight=len(target))
+        self.accuracy.update(logits.detach(), target)
+
+    def finish(self) -> dict[str, Tensor]:
+        """The epoch's figures by the name under which they are logged; starts the next epoch."""
+        figures = {f"{self.split}_loss": self.loss.compute(), f"{self.split}_accuracy": self.accuracy.compute()}
+        self.loss.reset()
+        self.accuracy.reset()
+        return figures
+
+
 class Supervised(LightningModule):
     """Cross-entropy training of `net`, which maps the batch's inputs to logits (N, classes).
 
@@ -45,19 +70,16 @@ class Supervised(LightningModule):
         self.net = net
         self.optimisation = optimisation
         self.augment = augment
-        metrics = MetricCollection({"accuracy": MulticlassAccuracy(classes, average="micro")})
-        self.train_metrics = metrics.clone(prefix="train_")
-        self.validation_metrics = metrics.clone(prefix="validation_")
+        self.train_figures = EpochFigures("train", classes)
+        self.validation_figures = EpochFigures("validation", classes)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         *inputs, target = batch
         if self.augment:
             inputs[0] = self.augment(inputs[0])
         logits = self.net(*inputs)  # (N, classes)
-        self.train_metrics(logits, target)
         loss = cross_entropy(logits, target)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target), sync_dist=True)
-        self.log_dict(self.train_metrics, on_step=False, on_epoch=True, batch_size=len(target))
+        self.train_figures.update(logits, target, loss)
         if self.optimisation.label_smoothing:
             loss = cross_entropy(logits, target, label_smoothing=self.optimisation.label_smoothing)
         if self.optimisation.l1:
@@ -67,9 +89,12 @@ class Supervised(LightningModule):
     def validation_step(self, batch: Batch, _index: int) -> None:
         *inputs, target = batch
         logits = self.net(*inputs)  # (N, classes)
-        self.validation_metrics(logits, target)
-        self.log("validation_loss", cross_entropy(logits, target), on_epoch=True, batch_size=len(target), prog_bar=True, sync_dist=True)
-        self.log_dict(self.validation_metrics, on_epoch=True, batch_size=len(target), prog_bar=True)
+        self.validation_figures.update(logits, target, cross_entropy(logits, target))
+
+    def on_validation_epoch_end(self) -> None:
+        # Validation closes each training epoch, and this hook comes before the callbacks that read the figures.
+        self.log_dict(self.train_figures.finish())
+        self.log_dict(self.validation_figures.finish(), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         chosen = self.optimisation
