@@ -98,8 +98,10 @@ class SeedEachEpoch(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, _module: LightningModule) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 64 + trainer.global_rank)
+    def on_train_batch_start(self, trainer: Trainer, _module: LightningModule, _batch: Any, batch_idx: int) -> None:
+        # Not when the epoch starts: making the loader's iterator draws a number, before that hook or after it.
+        if batch_idx == 0:
+            torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 64 + trainer.global_rank)
 
 
 class SameRun(Callback):
