@@ -12,11 +12,12 @@ Fields = Mapping[str, Any]
 
 def heading(prediction: Fields, fields: Fields) -> str:
     """What was predicted and, where it is something else, what was explained."""
-    target = named_target(fields)
-    said = _said(prediction)
+    target, said = named_target(fields), _said(prediction)
     if not said:
-        return f"Why {target}" if target else "What moved the output"
-    return f"Why {said}" if target in ("", str(prediction.get("label"))) else f"Why not or why {target}; predicted: {said}"
+        return f"What moved {target}" if target else "What moved the output"
+    if "value" in prediction or target in ("", str(prediction["label"])):
+        return f"Why {said}"
+    return f"For and against {target} (predicted: {said})"
 
 
 def caption(prediction: Fields, fields: Fields) -> Caption:

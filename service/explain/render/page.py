@@ -14,7 +14,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.4rem;font-weight:600} h2{font-size:1.1rem;font-weight:600;margin:2rem 0 .5rem}
 table{border-collapse:collapse;font-size:.9rem;margin:1rem 0} td,th{padding:.2rem 1.2rem .2rem 0;text-align:left;vertical-align:top;
-font-weight:400;border-bottom:1px solid #eee} th{color:#666} .warning{background:#fff4e0;border-left:4px solid #ce540a;padding:.5rem .8rem}
+font-weight:400;border-bottom:1px solid #eee} th{color:#666} .warning{background:#fff4e0;border-left:4px solid #b84608;padding:.5rem .8rem}
 img{max-width:100%;height:auto;image-rendering:pixelated} footer{color:#888;font-size:.85rem;margin-top:3rem}
 """
 

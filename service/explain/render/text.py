@@ -18,6 +18,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _RESET = "\x1b[0m"
 _STRONGEST = 0.8
 """How far along the colour scale the strongest word goes, so that its letters stay readable."""
+_FAINT = 0.06
+"""Below this a terminal shows the word as it is: an almost white patch on a dark terminal would catch the eye most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,15 @@ def _as_html(piece: _Piece, scale: float) -> str:
     if piece.value is None:
         return words
     colour = colour_of(_position(piece.value, scale))
-    style = f"background:{hex_of(colour)};color:{hex_of(ink_on(colour))};padding:.15em .1em;border-radius:.2em"
+    style = f"background:{hex_of(colour)};color:{hex_of(ink_on(colour))};padding:.15em 0;border-radius:.2em"
     return f'<span style="{style}" title="{piece.value:+.4g}">{words}</span>'
 
 
 def _as_ansi(piece: _Piece, scale: float) -> str:
     if piece.unread:
         return f"\x1b[2m{_clean(piece.text)}{_RESET}"
-    return _clean(piece.text) if piece.value is None else _painted(_clean(piece.text), _position(piece.value, scale))
+    value = 0.0 if piece.value is None else _position(piece.value, scale)
+    return _painted(_clean(piece.text), value) if abs(value) >= _FAINT else _clean(piece.text)
 
 
 def _painted(words: str, value: float) -> str:
