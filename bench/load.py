@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from statistics import quantiles
 from time import perf_counter
+from typing import cast
 
 import uvloop
 
@@ -73,8 +74,7 @@ class _Connection(asyncio.Protocol):
         self.failure = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has its methods, not its class
 
     def send(self) -> None:
         assert self._transport is not None

@@ -97,8 +97,8 @@ class Serving:
         found: dict[int, Explanation] = {}
         with _stage(model, "explain"):
             for block in _blocks([i.tensors for i in instances], self._max_instances):
-                answer = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
-                found.update(zip(block.places, answer.explanations, strict=True))
+                answers = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
+                found.update(zip(block.places, answers, strict=True))
         explanations = [found[place] for place in range(len(instances))]
         self._count(model, request.method.name, explanations)
         return Explained(request, instances, predictions, explanations)
@@ -110,9 +110,9 @@ class Serving:
         with _stage(model, "preprocess"):
             feeds = model.decoder.check(arrays)
         with _stage(model, "explain"):
-            answer = await pool.explain(model.name, model.version, feeds, request)
-        self._count(model, request.method.name, answer.explanations)
-        return answer
+            answers = await pool.explain(model.name, model.version, feeds, request)
+        self._count(model, request.method.name, answers)
+        return ExplainAnswer(tuple(answers))
 
     async def methods(self, model: LoadedModel) -> list[dict[str, Any]]:
         """The methods that can explain this model, each with its parameters as JSON Schema."""
