@@ -68,7 +68,7 @@ class Interpolation:
         taps = first.unsqueeze(1) + torch.arange(2 * support)  # (target, taps)
         values = kernel((taps - at.unsqueeze(1)) * shrink)
         inside = (taps >= 0) & (taps < size)
-        if self.exclude_outside or self.antialias:
+        if self.exclude_outside:
             values = torch.where(inside, values, 0)
         values = values / values.sum(1, keepdim=True)
         matrix = torch.zeros(target, size, dtype=torch.float64).scatter_add(1, taps.clamp(0, size - 1), values)
