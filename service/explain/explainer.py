@@ -210,7 +210,7 @@ class _Instance:
         own = self.request.parameters.model_dump(exclude=set(CommonParameters.model_fields) - {"seed"})
         if self.request.method.integrates:
             fixed = own.get("steps") is not None
-            own |= {"tolerance": None if fixed else self._tolerance(), "rule": "gauss-legendre" if fixed else "gauss-legendre, adaptive"}
+            own |= {"tolerance": None if fixed else self._tolerance(), "rule": "gauss-legendre" if fixed else "midpoints, adaptive"}
         described = {name: c.described for name, c in chosen.items()}
         baseline = next(iter(described.values())) if len(described) == 1 else described
         return own | ({"baseline": baseline} if described else {})
@@ -266,7 +266,7 @@ class _Attributor:
         integral: Integral = integrate(
             self._of(self.baseline), self._of(self.point), attribute, self._heights, allowed, parameters.max_steps
         )
-        return _Found(self._all(integral.attributions, batched=False), integral.steps, integral.rows, integral.timed_out)
+        return _Found(self._all(integral.attributions, batched=False), integral.steps, integral.steps, integral.timed_out)
 
     def _heights(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         known = {0.0: self.f_b, 1.0: self.f_x}
@@ -309,15 +309,13 @@ class _Attributor:
         return tuple(every)
 
 
-def _in_chunks(captum: Any, others: tuple[Tensor, ...], rows: int, starts: Tensors, ends: Tensors, nodes: int) -> Tensors:
-    """Integrated gradients (S, ..) of S straight pieces, so many of them at a time that a pass holds at most `rows` rows."""
-    size = max(1, rows // nodes)
+def _in_chunks(captum: Any, others: tuple[Tensor, ...], rows: int, starts: Tensors, ends: Tensors) -> Tensors:
+    """Integrated gradients (S, ..) of S straight pieces, one Gauss-Legendre node (the middle) each, `rows` of them a pass."""
     chunks = []
-    for i in range(0, len(starts[0]), size):
-        begin, end = (tuple(t[i : i + size] for t in points) for points in (starts, ends))
-        count = len(begin[0])
-        repeated = tuple(t.expand(count, *t.shape[1:]) for t in others)
-        chunks.append(captum.attribute(end, begin, None, repeated or None, nodes, internal_batch_size=max(rows, count)))
+    for i in range(0, len(starts[0]), rows):
+        begin, end = (tuple(t[i : i + rows] for t in points) for points in (starts, ends))
+        repeated = tuple(t.expand(len(begin[0]), *t.shape[1:]) for t in others)
+        chunks.append(captum.attribute(end, begin, None, repeated or None, n_steps=1))
     return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
 

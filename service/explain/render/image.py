@@ -24,7 +24,9 @@ _READABLE = 224
 _LARGEST = 640
 """Pixels a side of a figure's panel; larger pictures are shown smaller in figures, never in the plain overlay."""
 _ROWS = 256
-"""Rows coloured at a time, so that a photo of 24 million pixels needs no float array of its size."""
+"""Rows coloured at a time: looking up the table takes eight bytes a pixel and more."""
+_NEUTRAL = 127
+"""The level of no attribution, and the number of levels on either side of it."""
 _MARGIN = 12
 
 
@@ -43,12 +45,13 @@ def render_overlay(sent: Picture, attributions: Array, geometry: Geometry, *, sc
     channels. The result has exactly the sent size times `scale`; full colour stands for the 99th percentile.
     """
     frame = attributions.sum(axis=2)  # (H, W)
-    values = strengths(upsample(frame, geometry), symmetric_scale(frame))  # (sent height, sent width)
-    faded = np.asarray(sent.convert("L"))
-    drawn = np.empty((*faded.shape, 3), np.uint8)
+    levels = upsample(_level(strengths(frame, symmetric_scale(frame))), geometry, outside=_NEUTRAL)  # (sent height, sent width)
+    levels = np.minimum(levels, 2 * _NEUTRAL)  # smoothing may lead a little beyond
+    grey, table = np.asarray(sent.convert("L")), _tints()
+    drawn = np.empty((*grey.shape, 3), np.uint8)
     for top in range(0, len(drawn), _ROWS):
         rows = slice(top, top + _ROWS)
-        drawn[rows] = _tinted(faded[rows], values[rows])
+        drawn[rows] = table[grey[rows], levels[rows]]
     return _enlarged(Image.fromarray(drawn), scale)
 
 
@@ -107,8 +110,8 @@ def render_legend() -> Picture:
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     draw.text((0, 0), "against", fill=QUIET, font=font)
     x = round(draw.textlength("against", font=font)) + 8
-    ramp = np.tile(np.linspace(-1, 1, 160), (12, 1))
-    sheet.paste(Image.fromarray(_tinted(np.full_like(ramp, 128), ramp)), (x, 3))
+    ramp = np.tile(_tints()[128, _level(np.linspace(-1, 1, 160))], (12, 1, 1))
+    sheet.paste(Image.fromarray(ramp), (x, 3))
     draw.rectangle((x - 1, 2, x + 160, 15), outline=(200, 200, 200))
     draw.text((x + 168, 0), "for", fill=QUIET, font=font)
     return sheet
@@ -124,12 +127,19 @@ def fitted(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
     return text + "..."
 
 
-def _tinted(grey: Array, values: Array) -> Array:
-    """Rows of the overlay: the picture without colour and with a third of its contrast, under a tint as strong as the value."""
-    faded = 140 + (grey.astype(np.float32) - 128) * 0.36  # (h, w)
-    cover = np.sqrt(np.abs(values))[..., None] * 0.94  # (h, w, 1)
+def _tints() -> Array:
+    """Colours by grey value and level of strength, (256, levels, 3): the picture without colour and with a third of its
+    contrast, under a tint as strong as the value. A table, since a photo has more pixels than there are such pairs."""
+    values = np.linspace(-1, 1, 2 * _NEUTRAL + 1)[None, :]  # (1, levels)
+    faded = 140 + (np.arange(256.0)[:, None] - 128) * 0.36  # (256, 1)
+    cover = np.sqrt(np.abs(values))[..., None] * 0.94  # (1, levels, 1)
     hue = np.sign(values) * (0.45 + 0.35 * np.abs(values))  # never the pale middle of the scale: paleness is the cover's part
-    return (faded[..., None] * (1 - cover) + diverging(hue) * cover).round().astype(np.uint8)
+    return np.asarray((faded[..., None] * (1 - cover) + diverging(hue) * cover).round().astype(np.uint8))
+
+
+def _level(values: Array) -> Array:
+    """Where values from -1 to 1 stand in the table, uint8."""
+    return np.asarray((values * _NEUTRAL).round() + _NEUTRAL, np.uint8)
 
 
 def _enlarged(picture: Picture, scale: int) -> Picture:
