@@ -97,18 +97,20 @@ def margin_sum(attributions: Array, geometry: Geometry) -> float:
     return float(attributions.sum(dtype=np.float64) - _placed(attributions, geometry).sum(dtype=np.float64))
 
 
-def upsample(attributions: Array, geometry: Geometry) -> Array:
-    """Attributions of the model's frame (H, W) as a smooth float32 map over the upright sent picture, for looking at.
+def upsample(attributions: Array, geometry: Geometry, *, outside: float = 0) -> Array:
+    """Attributions of the model's frame (H, W) as a smooth map over the upright sent picture, for looking at.
 
-    Values, not sums, are kept; zero where the picture was cut away.
+    Values, not sums, are kept; `outside` stands where the picture was cut away. uint8 stays uint8 (a quarter of the memory
+    for a large photo), anything else becomes float32.
     """
     part = unturn(_placed(attributions, geometry), geometry.orientation)
+    part = np.ascontiguousarray(part, np.uint8 if attributions.dtype == np.uint8 else np.float32)
     x0, y0, x1, y1 = (round(edge) for edge in geometry.crop)
-    smooth = Image.fromarray(np.ascontiguousarray(part, dtype=np.float32)).resize(
-        (max(x1 - x0, 1), max(y1 - y0, 1)), Image.Resampling.BICUBIC
-    )
-    whole = np.zeros((geometry.sent[1], geometry.sent[0]), np.float32)
-    whole[y0 : y0 + smooth.height, x0 : x0 + smooth.width] = np.asarray(smooth)
+    smooth = np.asarray(Image.fromarray(part).resize((max(x1 - x0, 1), max(y1 - y0, 1)), Image.Resampling.BICUBIC))
+    if smooth.shape == (geometry.sent[1], geometry.sent[0]):
+        return turn(smooth, geometry.orientation)
+    whole = np.full((geometry.sent[1], geometry.sent[0]), outside, part.dtype)
+    whole[y0 : y0 + smooth.shape[0], x0 : x0 + smooth.shape[1]] = smooth
     return turn(whole, geometry.orientation)
 
 

@@ -124,9 +124,9 @@ def _fit(sent: Size, frame: Size, policy: ImagePolicy) -> _Fitted:
         scale = min(frame[0] / width, frame[1] / height)
         return _Fitted(whole, (min(frame[0], max(1, round(width * scale))), min(frame[1], max(1, round(height * scale)))))
     scale = min(width / frame[0], height / frame[1])  # crop: the largest centred part of the frame's proportions
-    kept = (frame[0] * scale, frame[1] * scale)
+    kept = (min(frame[0] * scale, width), min(frame[1] * scale, height))  # min: a product may round to just above
     x, y = (width - kept[0]) / 2, (height - kept[1]) / 2
-    return _Fitted((x, y, x + kept[0], y + kept[1]), frame)
+    return _Fitted((x, y, width - x, height - y), frame)
 
 
 def _draft(image: ImageFile, fitted: _Fitted, policy: ImagePolicy) -> int:

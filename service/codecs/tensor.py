@@ -42,7 +42,8 @@ def check_tensor(array: Array, declared: Input) -> Array:
     if not declared.allow_missing:
         require_finite(array, what)
     if declared.labels and array.size and not 0 <= int(array.min()) <= int(array.max()) < len(declared.labels):
-        raise UnknownChoice(f"class index of {what}", array.tolist(), [f"0 to {len(declared.labels) - 1}", *declared.labels])
+        wrong = int(array.min()) if int(array.min()) < 0 else int(array.max())
+        raise UnknownChoice(f"class index of {what}", wrong, [f"0 to {len(declared.labels) - 1}", *declared.labels])
     return array
 
 

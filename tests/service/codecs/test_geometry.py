@@ -95,6 +95,14 @@ def test_upsample_at_the_models_size_changes_nothing():
     np.testing.assert_array_equal(upsample(attributions, geometry), attributions)
 
 
+def test_upsample_keeps_bytes_bytes_and_fills_what_was_cut_away():
+    geometry = Geometry((60, 40), (8, 8), (10.0, 0.0, 50.0, 40.0), (8, 8), "bilinear")
+    shown = upsample(np.full((8, 8), 200, np.uint8), geometry, outside=127)
+    assert shown.dtype == np.uint8
+    assert (shown[:, :10] == 127).all()
+    assert (shown[:, 10:50] == 200).all()
+
+
 def test_json_maps_back():
     geometry = Geometry((60, 40), (8, 8), (10.0, 0.0, 50.0, 40.0), (8, 8), "bicubic", 6, 2, (0, 0), True)
     assert geometry.to_json() == {
