@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -34,6 +35,9 @@ from service.repository.registry import Registry
 from service.serving import Serving
 from service.settings import Settings
 from service.telemetry import Metrics
+
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own looks for an OpenTelemetry provider at each request, three times; the metrics here are Prometheus'."""
 
 
 def create_app(settings: Settings, draining: Draining | None = None, on_ready: Callable[[Registry], None] | None = None) -> FastAPI:
@@ -82,7 +86,12 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
 
     v1, v2, torchserve = V1(serving, limits), V2(serving, limits), TorchServe(serving, limits)
     app = FastAPI(
-        title="whyserve", version=service.__version__, summary="Predictions, and the reasons for them", lifespan=lifespan, redoc_url=None
+        title="whyserve",
+        version=service.__version__,
+        summary="Predictions, and the reasons for them",
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry=_NO_TELEMETRY,
     )
     app.router.routes[:0] = [*v1.verbs(), *v2.verbs(), *torchserve.verbs()]  # first: the router asks its routes in order
     app.include_router(v1.router())

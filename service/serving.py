@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from service.generation import Rows, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
-from service.telemetry import Metrics
+from service.telemetry import Metrics, Stopwatch
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
@@ -75,12 +73,14 @@ class Serving:
 
     async def predict(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: PredictParameters) -> list[dict[str, Any]]:
         """One prediction an instance. Raises BadInput, TooLarge, ModelFailed, DeadlineExceeded."""
-        with _stage(model, "preprocess"):
-            instances = await self.decode(model, sent)
-        with _stage(model, "predict"):
-            ran = await self._within(self.run(model, [i.tensors for i in instances]), self._timeout)
-        with _stage(model, "postprocess"):
-            return _predictions(model, ran, parameters.top_k)
+        watch = Stopwatch(model.series)
+        instances = await self.decode(model, sent)
+        watch.lap("preprocess")
+        ran = await self.run(model, [i.tensors for i in instances])
+        watch.lap("predict")
+        predictions = _predictions(model, ran, parameters.top_k)
+        watch.lap("postprocess")
+        return predictions
 
     async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Explained:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
@@ -89,16 +89,17 @@ class Serving:
         targets = request.parameters.targets
         if targets is not None and len(targets) != len(sent):
             raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
-        with _stage(model, "preprocess"):
-            instances = await self.decode(model, sent)
-        with _stage(model, "predict"):
-            ran = await self._within(self.run(model, [i.tensors for i in instances]), self._timeout)
+        watch = Stopwatch(model.series)
+        instances = await self.decode(model, sent)
+        watch.lap("preprocess")
+        ran = await self.run(model, [i.tensors for i in instances])
         predictions = _predictions(model, ran, request.top_k)
+        watch.lap("predict")
         found: dict[int, Explanation] = {}
-        with _stage(model, "explain"):
-            for block in _blocks([i.tensors for i in instances], self._max_instances):
-                answers = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
-                found.update(zip(block.places, answers, strict=True))
+        for block in _blocks([i.tensors for i in instances], self._max_instances):
+            answers = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
+            found.update(zip(block.places, answers, strict=True))
+        watch.lap("explain")
         explanations = [found[place] for place in range(len(instances))]
         self._count(model, request.method.name, explanations)
         return Explained(request, instances, predictions, explanations)
@@ -107,10 +108,11 @@ class Serving:
         """Explanations for whole batches (n, ...) of the graph's own inputs. Raises what `explain` raises."""
         pool = self._explainers()
         request = resolve(model.manifest, parameters, max_timeout=self._timeout)
-        with _stage(model, "preprocess"):
-            feeds = model.decoder.check(arrays)
-        with _stage(model, "explain"):
-            answers = await pool.explain(model.name, model.version, feeds, request)
+        watch = Stopwatch(model.series)
+        feeds = model.decoder.check(arrays)
+        watch.lap("preprocess")
+        answers = await pool.explain(model.name, model.version, feeds, request)
+        watch.lap("explain")
         self._count(model, request.method.name, answers)
         return ExplainAnswer(tuple(answers))
 
@@ -134,17 +136,19 @@ class Serving:
 
     async def infer(self, model: LoadedModel, arrays: Mapping[str, Array]) -> Outputs:
         """Outputs (n, ...) for whole batches (n, ...) of the graph's own inputs. Raises BadInput, ModelFailed, DeadlineExceeded."""
-        with _stage(model, "preprocess"):
-            feeds = model.decoder.check(arrays)
-        with _stage(model, "predict"):
-            answer = await self._within(model.batcher.run(feeds), self._timeout)
+        watch = Stopwatch(model.series)
+        feeds = model.decoder.check(arrays)
+        watch.lap("preprocess")
+        (answer,) = await self._within(model, [feeds])
+        watch.lap("predict")
         return dict(zip([info.name for info in model.session.outputs], answer, strict=True))
 
     async def generate(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: GenerateParameters) -> list[Generated]:
         """As many rows as asked for, from the instances sent or drawn by seed. Raises NotFound, BadInput, ModelFailed."""
         rows = rows_to_generate(model.manifest, sent, parameters)
-        with _stage(model, "predict"):
-            ran = await self._within(self.run(model, rows), self._timeout)
+        watch = Stopwatch(model.series)
+        ran = await self.run(model, rows)
+        watch.lap("predict")
         made = {
             place: Generated(rows[place], {name: output[k] for name, output in run.outputs.items()})
             for run in ran
@@ -167,19 +171,19 @@ class Serving:
     async def run(self, model: LoadedModel, rows: Rows) -> list[Ran]:
         """The model's outputs. Rows of one shape share a run, rows of another shape make a run of their own."""
         blocks = list(_blocks(rows, model.manifest.batching.max))
+        answers = await self._within(model, [block.feeds for block in blocks])
         names = [info.name for info in model.session.outputs]
-        if len(blocks) == 1:
-            answers = [await model.batcher.run(blocks[0].feeds)]
-        else:
-            answers = await asyncio.gather(*(model.batcher.run(block.feeds) for block in blocks))
         return [Ran(block.places, dict(zip(names, answer, strict=True))) for block, answer in zip(blocks, answers, strict=True)]
 
-    async def _within(self, work: Any, seconds: float) -> Any:
+    async def _within(self, model: LoadedModel, batches: list[dict[str, Array]]) -> list[list[Array]]:
+        """The outputs of each batch, by the deadline. Raises DeadlineExceeded."""
+        if len(batches) == 1 and model.batcher.inline:  # it runs on the event loop, where no timer could interrupt it
+            return [await model.batcher.run(batches[0])]
         try:
-            async with asyncio.timeout(seconds):
-                return await work
+            async with asyncio.timeout(self._timeout):
+                return list(await asyncio.gather(*(model.batcher.run(feeds) for feeds in batches)))
         except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {seconds:g} s (parameter timeout, setting WHYSERVE_TIMEOUT)") from None
+            raise DeadlineExceeded(f"no answer within {self._timeout:g} s (setting WHYSERVE_TIMEOUT)") from None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,14 +217,3 @@ def _predictions(model: LoadedModel, ran: list[Ran], top_k: int) -> list[dict[st
         for place, prediction in zip(run.places, encode_predictions(run.outputs, model.manifest.outputs, top_k), strict=True)
     }
     return [placed[place] for place in range(len(placed))]
-
-
-@contextmanager
-def _stage(model: LoadedModel, stage: str) -> Iterator[None]:
-    started = perf_counter()
-    try:
-        yield
-    finally:
-        seconds = perf_counter() - started
-        for histogram in model.series.stage[stage]:
-            histogram.observe(seconds)

@@ -70,7 +70,7 @@ def error_answer(error: Exception) -> Answer:
     return json_answer({"error": error.message, "code": error.code}, error.status, headers)
 
 
-def negotiate(accept: str | None, producible: Sequence[str]) -> str:
+def negotiate(accept: str, producible: Sequence[str]) -> str:
     """The media type to answer with (RFC 9110, 12.5.1): the best quality, then the order of `producible`.
 
     Raises NotAcceptable, which lists what can be produced.

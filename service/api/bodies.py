@@ -18,6 +18,8 @@ from starlette.types import Receive
 from service.errors import BadInput, BadRequest, TooLarge, UnsupportedMediaType
 from service.manifest import Input
 
+Fields = Mapping[bytes, bytes]
+"""HTTP headers as ASGI has them, names in lower case; of one that is sent twice, the last."""
 Instances = list[dict[str, Any]]
 """One dict an instance: value by input name. `bytes` is an encoded picture, sound or text; anything else came as JSON."""
 
@@ -54,9 +56,9 @@ class Parsed:
     parameters: dict[str, Any]
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Fields, receive: Receive, limit: int) -> bytes:
     """The whole body, decompressed. Raises TooLarge as soon as the limit is known to be passed, BadRequest, HungUp."""
-    declared = headers.get("content-length", "")
+    declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
     message = await receive()
@@ -74,8 +76,8 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
         body = b"".join(chunks)
     if len(body) > limit:
         raise _too_large(limit)
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    return body if encoding in ("", "identity") else _decompress(body, encoding, limit)
+    encoding = headers.get(b"content-encoding", b"")
+    return body if encoding in (b"", b"identity") else _decompress(body, encoding.decode("latin-1").strip().lower(), limit)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -10,10 +10,10 @@ import random
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.answers import error_answer
+from service.api.bodies import Fields
 from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
 
 _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
@@ -35,14 +35,14 @@ class Keys:
     users: frozenset[str] = field(default_factory=frozenset)
     administrators: frozenset[str] = field(default_factory=frozenset)
 
-    def check(self, path: str, headers: Headers) -> None:
+    def check(self, path: str, headers: Fields) -> None:
         """Raises Unauthorized without a key where one is needed, Forbidden with one that doesn't suffice."""
         admin = path.startswith(_ADMIN)
         if admin and not self.administrators:
             raise Forbidden("changing the repository is turned off; set WHYSERVE_ADMIN_KEYS")
         if not admin and (not self.users or path.startswith(_OPEN) or path == "/"):
             return
-        key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
+        key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip()
         if not key:
             raise Unauthorized("a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
         if not _among(key, self.administrators if admin else self.users | self.administrators):
@@ -51,9 +51,9 @@ class Keys:
             raise Forbidden("this key isn't known here")
 
 
-def _among(key: str, keys: frozenset[str]) -> bool:
+def _among(key: bytes, keys: frozenset[str]) -> bool:
     # Every key is compared, each in constant time: how long it takes tells nothing about them.
-    return sum(hmac.compare_digest(key.encode(), known.encode()) for known in keys) > 0
+    return sum(hmac.compare_digest(key, known.encode()) for known in keys) > 0
 
 
 def allowed_hosts(listening: str) -> frozenset[str] | None:
@@ -77,7 +77,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers: Fields = dict(scope["headers"])
         request_id = _request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         extra = [(b"x-request-id", request_id.encode("latin-1"))]
@@ -95,9 +95,9 @@ class Edge:
             return
         await self._app(scope, receive, identified)
 
-    def _check(self, path: str, headers: Headers) -> None:
+    def _check(self, path: str, headers: Fields) -> None:
         if self._hosts is not None:
-            host = headers.get("host", "").lower()
+            host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
             if name not in self._hosts:
                 raise BadRequest(
@@ -107,9 +107,10 @@ class Edge:
             (self._keys or self._closed_admin).check(path, headers)
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: Fields) -> str:
     """The client's own id where it is short and printable, else a new one."""
-    sent = headers.get("x-request-id")
-    if sent and len(sent) <= 128 and sent.isascii() and sent.isprintable():
-        return sent
+    if sent := headers.get(b"x-request-id"):
+        text = sent.decode("latin-1")
+        if len(text) <= 128 and text.isascii() and text.isprintable():
+            return text
     return f"{random.getrandbits(96):024x}"

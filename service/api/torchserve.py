@@ -36,12 +36,12 @@ class TorchServe:
         ]
 
     async def _predict(self, call: Call) -> Answer:
-        negotiate(call.headers.get("accept"), (JSON,))
+        negotiate(call.accept, (JSON,))
         parsed = await call.parse(self._limits)
         return _bare(await self._serving.predict(call.model, parsed.instances, check(PredictParameters, parsed.parameters)))
 
     async def _explain(self, call: Call) -> Answer:
-        negotiate(call.headers.get("accept"), (JSON,))
+        negotiate(call.accept, (JSON,))
         parsed = await call.parse(self._limits)
         explained = await unless_hung_up(self._serving.explain(call.model, parsed.instances, parsed.parameters), call.receive)
         return _bare(encode_explained(call.model.manifest, explained))

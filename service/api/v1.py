@@ -40,13 +40,13 @@ class V1:
         return routes
 
     async def _predict(self, call: Call) -> Answer:
-        negotiate(call.headers.get("accept"), (JSON,))
+        negotiate(call.accept, (JSON,))
         parsed = await call.parse(self._limits)
         predictions = await self._serving.predict(call.model, parsed.instances, check(PredictParameters, parsed.parameters))
         return json_answer({"predictions": predictions, **_signature(call)})
 
     async def _explain(self, call: Call) -> Answer:
-        form = negotiate(call.headers.get("accept"), drawable(call.model.manifest))
+        form = negotiate(call.accept, drawable(call.model.manifest))
         parsed = await call.parse(self._limits)
         explained = await unless_hung_up(self._serving.explain(call.model, parsed.instances, parsed.parameters), call.receive)
         if form == PNG:
@@ -58,7 +58,7 @@ class V1:
         return json_answer(document | _signature(call))
 
     async def _generate(self, call: Call) -> Answer:
-        form = negotiate(call.headers.get("accept"), (JSON, PNG))
+        form = negotiate(call.accept, (JSON, PNG))
         parsed = await call.parse(self._limits, may_be_none=True)
         made = await self._serving.generate(call.model, parsed.instances, check(GenerateParameters, parsed.parameters))
         output = call.model.manifest.outputs[0]

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 import service
 from service.api.answers import Answer
-from service.api.bodies import BodyLimits
+from service.api.bodies import BodyLimits, Fields
 from service.api.verbs import Call, Verb, unless_hung_up
 from service.codecs.datatypes import datatype_named
 from service.codecs.v2 import InferRequest, InferResponse, Tensor, decode_request, encode_response
@@ -26,7 +25,7 @@ from service.repository.loaded import LoadedModel
 from service.repository.registry import Entry
 from service.serving import Serving
 
-_HEADER = "inference-header-content-length"
+_HEADER = b"inference-header-content-length"
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 
@@ -111,12 +110,14 @@ def _request(call: Call) -> InferRequest:
     return decode_request(call.body, _header_length(call.headers), declared[0] if len(declared) == 1 else None)
 
 
-def _header_length(headers: Headers) -> int | None:
+def _header_length(headers: Fields) -> int | None:
     sent = headers.get(_HEADER)
     if sent is None:
         return None
-    if not sent.isascii() or not sent.isdigit():
-        raise BadRequest(f"Inference-Header-Content-Length: expected the number of bytes of the JSON header, got {sent!r}")
+    if not sent.isdigit():
+        raise BadRequest(
+            f"Inference-Header-Content-Length: expected the number of bytes of the JSON header, got {sent.decode('latin-1')!r}"
+        )
     return int(sent)
 
 
@@ -125,7 +126,7 @@ def _response(call: Call, request: InferRequest, tensors: tuple[Tensor, ...], pa
     body, header_length = encode_response(response, request.select([tensor.name for tensor in tensors]))
     if header_length is None:
         return Answer(body)
-    return Answer(body, 200, "application/octet-stream", {_HEADER: str(header_length)})
+    return Answer(body, 200, "application/octet-stream", {_HEADER.decode(): str(header_length)})
 
 
 def _metadata(model: LoadedModel, versions: list[str]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from time import perf_counter
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from service.api.answers import Answer, error_answer
-from service.api.bodies import BodyLimits, HungUp, Parsed, parse_body, read_body
+from service.api.bodies import BodyLimits, Fields, HungUp, Parsed, parse_body, read_body
 from service.errors import WhyserveError
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
@@ -31,15 +30,19 @@ class Call:
     """A request that was read: the model it names and what it sends."""
 
     model: LoadedModel
-    headers: Headers
+    headers: Fields
     body: bytes
     query: dict[str, str]
     id: str
     receive: Receive
 
+    @property
+    def accept(self) -> str:
+        return self.headers.get(b"accept", b"").decode("latin-1")
+
     async def parse(self, limits: BodyLimits, *, may_be_none: bool = False) -> Parsed:
         """Instances and parameters. Raises what `parse_body` raises."""
-        content_type = self.headers.get("content-type", "")
+        content_type = self.headers.get(b"content-type", b"").decode("latin-1")
         return await parse_body(self.body, content_type, self.query, self.model.manifest.inputs, limits, may_be_none=may_be_none)
 
 
@@ -66,7 +69,7 @@ class Verb:
         outcome = "ok"
         model.inflight[self._operation] += 1
         try:
-            headers = Headers(scope=scope)
+            headers: Fields = dict(scope["headers"])
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)) if scope["query_string"] else {}
             body = await read_body(headers, receive, self._limits.max_bytes)
             answer = await self._handle(Call(model, headers, body, query, scope["state"]["request_id"], receive))

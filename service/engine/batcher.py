@@ -65,6 +65,11 @@ class Batcher:
         self._busy = False
 
     @property
+    def inline(self) -> bool:
+        """Whether the model runs on the event loop."""
+        return self._executor is None
+
+    @property
     def waiting(self) -> int:
         """Blocks that no run has taken yet."""
         return len(self._waiting)

@@ -5,7 +5,6 @@ import gzip
 import zlib
 
 import pytest
-from starlette.datastructures import Headers
 
 from service.api.bodies import BodyLimits, HungUp, parse_body, read_body
 from service.errors import BadInput, BadRequest, TooLarge, UnsupportedMediaType
@@ -163,27 +162,27 @@ async def test_a_body_in_pieces_is_joined():
     receive = receive_of(
         {"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.request", "body": b"cd", "more_body": False}
     )
-    assert await read_body(Headers({}), receive, 4) == b"abcd"
+    assert await read_body({}, receive, 4) == b"abcd"
 
 
-@pytest.mark.parametrize("headers", [{"content-length": "5"}, {}])
+@pytest.mark.parametrize("headers", [{b"content-length": b"5"}, {}])
 async def test_a_body_above_the_limit_is_refused(headers):
     receive = receive_of(
         {"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.request", "body": b"de", "more_body": False}
     )
     with pytest.raises(TooLarge, match="WHYSERVE_MAX_BODY_MIB"):
-        await read_body(Headers(headers), receive, 4)
+        await read_body(headers, receive, 4)
 
 
 async def test_a_client_that_goes_away_is_no_error_of_the_servers():
     receive = receive_of({"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"})
     with pytest.raises(HungUp):
-        await read_body(Headers({}), receive, 100)
+        await read_body({}, receive, 100)
 
 
 @pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_compressed_bodies_and_their_limit(encoding: str, compress):
-    headers = Headers({"content-encoding": encoding})
+    headers = {b"content-encoding": encoding.encode()}
     assert await read_body(headers, receive_of({"type": "http.request", "body": compress(b"a" * 100)}), 100) == b"a" * 100
     bomb = compress(b"a" * 10_000_000)
     with pytest.raises(TooLarge):
@@ -196,4 +195,4 @@ async def test_compressed_bodies_and_their_limit(encoding: str, compress):
 
 async def test_an_unknown_content_encoding():
     with pytest.raises(UnsupportedMediaType, match="gzip"):
-        await read_body(Headers({"content-encoding": "br"}), receive_of({"type": "http.request", "body": b"x"}), 100)
+        await read_body({b"content-encoding": b"br"}, receive_of({"type": "http.request", "body": b"x"}), 100)
