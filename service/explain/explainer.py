@@ -30,7 +30,7 @@ from service.manifest import Output
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-FORWARD_ROWS = 64
+FORWARD_ROWS = 32
 """Rows of a forward pass of the served model, which keeps nothing for a backward one."""
 
 

@@ -28,7 +28,7 @@ class Saved:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in ignored:
                 self._storages[storage.data_ptr()] = storage.nbytes()
-            return tensor
+            return tensor.detach()  # the tensor itself would hold the graph that holds it, for ever
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             yield
