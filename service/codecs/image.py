@@ -14,7 +14,8 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from service.codecs.geometry import Geometry, Size, swapped, turn
-from service.codecs.picture import ImageLimits, damaged, eight_bit, is_plain_png, open_picture, orientation_of, peek_pixels
+from service.codecs.picture import ImageLimits, damaged, eight_bit, open_picture, orientation_of, peek_pixels
+from service.codecs.png import read_plain_png
 from service.errors import ModelFailed
 from service.manifest import ImagePolicy, Output
 
@@ -41,15 +42,15 @@ def decode_image(data: bytes, policy: ImagePolicy, dtype: npt.DTypeLike, limits:
     Raises BadInput for what isn't a whole picture of the closed list of formats or what the policy refuses, TooLarge
     beyond the pixel limit, judged by the header.
     """
-    image = open_picture(data, limits)
-    try:
-        if is_plain_png(data, image) and image.size == (policy.width, policy.height) and image.mode == _mode(policy):
-            image.load()
-            pixels, geometry = _pixels_of(image), _unchanged(image.size, policy)
-        else:
+    plain = read_plain_png(data, policy.width, policy.height, policy.channels)
+    if plain is not None:
+        pixels, geometry = plain, _unchanged((policy.width, policy.height), policy)
+    else:
+        image = open_picture(data, limits)
+        try:
             pixels, geometry = _fitted_pixels(image, policy)
-    except Exception as error:
-        raise damaged(data, error) from None
+        except Exception as error:
+            raise damaged(data, error) from None
     if policy.polarity == "invert" or (policy.polarity == "auto" and _has_bright_border(pixels)):
         pixels, geometry = 255 - pixels, replace(geometry, inverted=True)
     if geometry.resized != geometry.frame:

@@ -54,11 +54,6 @@ def open_picture(data: bytes, limits: ImageLimits) -> ImageFile:
     return image
 
 
-def is_plain_png(data: bytes, image: ImageFile) -> bool:
-    """Whether it is an 8-bit PNG without transparency, animation, EXIF or anything else that a policy has a say in."""
-    return not image.info and data[_PNG_BIT_DEPTH] == 8 and data.startswith(_PNG)
-
-
 def peek_pixels(data: bytes, limits: ImageLimits) -> int:
     """How many pixels decoding would give, from the header. Raises as `open_picture` does."""
     if data.startswith(_PNG):  # the size has a fixed place: no need for a whole parser on the common path
