@@ -55,6 +55,8 @@ def _holds_pixels_only(data: bytes) -> bool:
     """
     position, end = len(_SIGNATURE), len(data)
     while position + 12 <= end:
+        length: int
+        kind: bytes
         length, kind = _CHUNK.unpack_from(data, position)
         following = position + 12 + length
         if kind not in _PIXELS_ONLY or following > end:
