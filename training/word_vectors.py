@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,14 +16,21 @@ SMOOTHING = 0.75
 """Exponent on context counts, which keeps rare contexts from looking informative (Levy, Goldberg & Dagan 2015, TACL 3)."""
 
 
-def word_vectors(sentences: Encoded, labels: npt.NDArray[np.int64], vocabulary: int, size: int) -> Tensor:
-    """Vectors float32 (vocabulary, size) to start an embedding from; the padding's is zero.
+@dataclass(frozen=True)
+class VectorOptions:
+    """How vectors are made: `size` numbers a word, of which the first is its naive Bayes weight times `bayes_scale` and the
+    others describe its neighbourhood with standard deviation `neighbour_scale`. Small ones leave training more to say."""
 
-    Column 0 is the word's naive Bayes weight, the rest its neighbourhood (`neighbourhoods`), scaled to unit deviation.
-    """
-    vectors = torch.zeros(vocabulary, size)
-    vectors[:, 0] = naive_bayes_weights(sentences, labels, vocabulary)
-    vectors[:, 1:] = neighbourhoods(sentences, vocabulary, size - 1)
+    size: int
+    bayes_scale: float
+    neighbour_scale: float
+
+
+def word_vectors(sentences: Encoded, labels: npt.NDArray[np.int64], vocabulary: int, options: VectorOptions) -> Tensor:
+    """Vectors float32 (vocabulary, options.size) to start an embedding from; the padding's is zero."""
+    vectors = torch.zeros(vocabulary, options.size)
+    vectors[:, 0] = options.bayes_scale * naive_bayes_weights(sentences, labels, vocabulary)
+    vectors[:, 1:] = options.neighbour_scale * neighbourhoods(sentences, vocabulary, options.size - 1)
     vectors[PAD_ID] = 0.0
     return vectors
 

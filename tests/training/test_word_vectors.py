@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.tokens import Encoded
-from training.word_vectors import SMOOTHING, WINDOW, naive_bayes_weights, neighbourhoods, word_vectors
+from training.word_vectors import SMOOTHING, WINDOW, VectorOptions, naive_bayes_weights, neighbourhoods, word_vectors
 
 ROWS = [[2, 3, 4, 2, 5, 6, 7], [3, 3, 5], [7, 6, 2, 4], [8, 4], [9]]
 LABELS = np.array([1, 0, 1, 0, 0])
@@ -58,8 +58,9 @@ def test_neighbourhoods_are_the_svd_of_positive_pmi(sentences: Encoded) -> None:
 
 
 def test_vectors_hold_both_and_padding_is_zero(sentences: Encoded) -> None:
-    vectors = word_vectors(sentences, LABELS, VOCABULARY, 4)
+    vectors = word_vectors(sentences, LABELS, VOCABULARY, VectorOptions(4, bayes_scale=0.5, neighbour_scale=0.2))
     assert vectors.shape == (VOCABULARY, 4)
     assert vectors.dtype == torch.float32
     assert not vectors[0].any()
-    torch.testing.assert_close(vectors[1:, 0], naive_bayes_weights(sentences, LABELS, VOCABULARY)[1:])
+    assert 0.1 < vectors[:, 1:].std() < 0.3
+    torch.testing.assert_close(vectors[1:, 0], 0.5 * naive_bayes_weights(sentences, LABELS, VOCABULARY)[1:])
