@@ -145,7 +145,7 @@ def fit(task: Task, train: DataLoader[Batch], validation: DataLoader[Batch], run
         run.path, BEST, monitor=run.monitor, mode=run.mode, save_last=True, save_on_train_epoch_end=True, enable_version_counter=False
     )
     with _without_advice():
-        trainer = _trainer(run, [*_callbacks(run, bar), history, best], bar)
+        trainer = _trainer(run, [*_callbacks(run, bar), history, best], bar, task.automatic_optimization)
         trainer.fit(task, train, validation, ckpt_path=checkpoint, weights_only=True)
     if not trainer.is_global_zero:
         sys.exit(0)
@@ -180,14 +180,16 @@ def _callbacks(run: Run, bar: bool) -> list[Callback]:
     return callbacks
 
 
-def _trainer(run: Run, callbacks: list[Callback], bar: bool) -> Trainer:
+def _trainer(run: Run, callbacks: list[Callback], bar: bool, one_optimiser: bool) -> Trainer:
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))  # set by torchrun
+    # Where optimisers take turns, each backward pass leaves out the parameters of those whose turn it isn't.
+    several = "ddp" if one_optimiser else "ddp_find_unused_parameters_true"
     try:
         return Trainer(
             accelerator="gpu" if run.device == "cuda" else run.device,
             devices=run.devices,
             num_nodes=nodes,
-            strategy="ddp" if run.devices * nodes > 1 else "auto",
+            strategy=several if run.devices * nodes > 1 else "auto",
             max_epochs=run.epochs,
             callbacks=callbacks,
             gradient_clip_val=run.gradient_clip,
