@@ -32,6 +32,7 @@ NAME = "mnist-cnn"
 VERSION = 1
 LABELS = tuple("0123456789")
 CURVES = "curves.png"
+SAMPLE = "sample.png"
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,15 @@ def export(result: Result, images: Images) -> Path:
     """Writes the bundle, its golden cases from `images`."""
     axes = {"image": {0: "batch"}}
     model = to_onnx(Graph(result.net, axes, ("logits",), tiled(pixels(images)[:8], axes=axes)))
+    run = result.fitted.run.path
+    (run / SAMPLE).write_bytes(png(images.pixels[0]))  # what the server's first `curl` line sends
     return write_bundle(
         result.session.out,
         model,
         partial(describe, result),
         golden(result.net, images),
         partial(card, result),
-        plots={CURVES: result.fitted.run.path / CURVES},
+        plots={CURVES: run / CURVES, SAMPLE: run / SAMPLE},
     )
 
 
