@@ -35,7 +35,14 @@ class Variant:
 
 def variants_table(variants: Sequence[Variant]) -> str:
     """Markdown: mean over the seeds, and its standard deviation for the figures on validation rows."""
-    header = ("variant", "training loss", "validation loss", "validation accuracy", "validation loss after the last epoch")
+    header = (
+        "variant",
+        "training loss",
+        "validation loss",
+        "validation accuracy",
+        "training loss, last epoch",
+        "validation loss, last epoch",
+    )
     return table(header, [_row(variant) for variant in variants])
 
 
@@ -66,6 +73,7 @@ def _row(variant: Variant) -> tuple[str, ...]:
         f"{np.mean([trial.train.loss for trial in trials]):.3f}",
         _spread([trial.validation.loss for trial in trials]),
         _spread([trial.validation.accuracy for trial in trials]),
+        f"{np.mean([trial.curves['train_loss'][-1] for trial in trials]):.3f}",
         _spread([trial.curves["validation_loss"][-1] for trial in trials]),
     )
 
