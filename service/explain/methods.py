@@ -26,7 +26,9 @@ Promise = Literal["completeness"]
 
 
 def _from_json(value: Any) -> Any:
-    """Lists and objects come as JSON text in query strings and in V2 parameters."""
+    """Lists and objects come as JSON text in query strings and in V2 parameters; true and false are no numbers."""
+    if isinstance(value, bool):
+        raise ValueError("expected a name, a number, a list or an object")
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return orjson.loads(value)

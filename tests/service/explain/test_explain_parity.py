@@ -1,0 +1,136 @@
+"""Parity's formula and limits, and what is found out about a model when it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto as T
+from onnx import helper
+
+from service.explain.memory import Saved, rows_within
+from service.explain.parity import limit, parity_error
+from service.explain.subject import load
+from service.manifest import MANIFEST_FILE
+from service.repository.bundle import Location, find_bundles, read_bundle
+
+MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.mark.parametrize(
+    ("twin", "served", "expected"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([1.0, 2.5], [1.0, 2.0], 0.25),  # relative to the largest
+        ([0.1, 0.2], [0.1, 0.25], 0.05),  # but at least to 1
+        ([np.nan, 1.0], [np.nan, 1.0], 0.0),
+        ([np.nan, 1.0], [0.0, 1.0], np.inf),
+        ([np.inf, 1.0], [np.inf, 1.0], 0.0),
+        ([1.0], [1.0, 1.0], np.inf),
+    ],
+)
+def test_the_formula_is_the_contracts(twin, served, expected) -> None:
+    assert parity_error({"y": np.asarray(twin)}, {"y": np.asarray(served)}) == pytest.approx(expected)
+
+
+def test_the_limit_follows_the_precision() -> None:
+    def model(kind: int) -> onnx.ModelProto:
+        value = helper.make_tensor_value_info
+        return helper.make_model(
+            helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", kind, [1])], [value("y", kind, [1])])
+        )
+
+    assert limit(model(T.FLOAT)) == 1e-4
+    assert limit(model(T.FLOAT16)) == 5e-3
+
+
+def test_every_small_bundle_has_a_twin(subjects) -> None:
+    for name, subject in subjects.items():
+        status = subject.status
+        assert status.usable, (name, status)
+        assert status.parity_error < 1e-5, name
+        assert not status.no_gradient, name
+
+
+BUNDLES = [pytest.param(location, id=f"{location.name}-{location.version}") for location in find_bundles(MODELS)] if MODELS.is_dir() else []
+
+
+@pytest.mark.parametrize("location", BUNDLES)
+def test_every_served_bundle_has_a_twin(location: Location) -> None:
+    if not (location.folder / MANIFEST_FILE).is_file():
+        pytest.skip("no manifest")
+    status = load(read_bundle(location)).status
+    assert status.usable, status
+    assert status.parity_error is not None
+    assert status.parity_error <= 1e-4
+    assert not status.gradient_gaps
+
+
+def bundle_of(tmp_path: Path, nodes, inputs, outputs, constants=()) -> Location:
+    folder = tmp_path / "bare" / "1"
+    folder.mkdir(parents=True)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*i) for i in inputs],
+        [helper.make_tensor_value_info(*o) for o in outputs],
+        list(constants),
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+    return Location("bare", 1, folder)
+
+
+def test_a_bare_model_is_a_subject_too(tmp_path) -> None:
+    at = bundle_of(tmp_path, [helper.make_node("Tanh", ["x"], ["y"])], [("x", T.FLOAT, ["n", 3])], [("y", T.FLOAT, ["n", 3])])
+    subject = load(read_bundle(at))
+    assert subject.status.usable
+    assert subject.manifest.name == "bare"
+
+
+def test_a_fixed_batch_is_tried_batch_by_batch(tmp_path) -> None:
+    at = bundle_of(tmp_path, [helper.make_node("Tanh", ["x"], ["y"])], [("x", T.FLOAT, [1, 3])], [("y", T.FLOAT, [1, 3])])
+    assert load(read_bundle(at)).status.usable
+
+
+def test_a_model_of_integers_alone_says_why_it_has_no_gradient(tmp_path) -> None:
+    at = bundle_of(tmp_path, [helper.make_node("Neg", ["x"], ["y"])], [("x", T.INT64, ["n", 3])], [("y", T.INT64, ["n", 3])])
+    status = load(read_bundle(at)).status
+    assert not status.usable
+    assert "attribute_at" in status.reason
+
+
+def test_a_model_whose_gradient_stops_says_where(tmp_path) -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["i"], to=T.INT64), helper.make_node("Cast", ["i"], ["y"], to=T.FLOAT)]
+    status = load(read_bundle(bundle_of(tmp_path, nodes, [("x", T.FLOAT, ["n", 3])], [("y", T.FLOAT, ["n", 3])]))).status
+    assert "no gradient" in status.reason
+
+
+def test_an_input_that_no_gradient_reaches_is_named(tmp_path) -> None:
+    nodes = [
+        helper.make_node("Round", ["z"], ["r"]),
+        helper.make_node("Cast", ["r"], ["i"], to=T.INT64),
+        helper.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+    ]
+    nodes.append(helper.make_node("Add", ["x", "f"], ["y"]))
+    at = bundle_of(tmp_path, nodes, [("x", T.FLOAT, ["n", 3]), ("z", T.FLOAT, ["n", 3])], [("y", T.FLOAT, ["n", 3])])
+    status = load(read_bundle(at)).status
+    assert status.usable
+    assert status.no_gradient == ("z",)
+
+
+def test_what_autograd_keeps_is_counted_once_a_storage() -> None:
+    import torch
+
+    saved, x = Saved(), torch.ones(1000, requires_grad=True)
+    with saved.counting(frozenset()):
+        y = (x * 2).exp()  # keeps its own result: 4,000 bytes
+        assert y.requires_grad
+    assert 4000 <= saved.bytes < 6000
+
+
+def test_rows_follow_the_budget() -> None:
+    assert rows_within(1000, 100) == 5
+    assert rows_within(1, 100) == 1
+    assert rows_within(10**9, 1) == 32
