@@ -12,8 +12,9 @@ from typing import Literal
 
 import pytest
 
+from training import cli
 from training.cli import command, main, parse
-from training.recipes import RECIPES
+from training.recipes import RECIPES, Recipe
 from training.session import Session
 
 
@@ -45,6 +46,19 @@ def test_list_names_every_recipe(capsys: pytest.CaptureFixture[str]):
     assert arguments.run(arguments) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in RECIPES)
+
+
+def test_all_trains_each_with_its_defaults_and_reports_the_worst_status(monkeypatch: pytest.MonkeyPatch):
+    trained = []
+
+    def train(recipe: Recipe, options: list[str]) -> int:
+        trained.append((recipe.name, options))
+        return int(recipe.name == "wine-mlp")
+
+    monkeypatch.setattr(cli, "_train", train)
+    arguments = whyserve(["train", "--all"])
+    assert arguments.run(arguments) == 1
+    assert trained == [(name, []) for name in RECIPES]
 
 
 @pytest.mark.parametrize("given", [["train"], ["train", "mnist"]])
