@@ -27,17 +27,15 @@ def command(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--list", action="store_true", help="list the recipes and how long each takes")
-    parser.add_argument("recipe", nargs=argparse.REMAINDER, metavar="NAME [options]", help="`train NAME --help` lists its options")
+    _arguments(parser)
     parser.set_defaults(run=run)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m training NAME [options]`, which torchrun can start."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser("python -m training", usage="python -m training NAME [options] | --list")
-    parser.add_argument("--list", action="store_true", help="list the recipes and how long each takes")
-    parser.add_argument("recipe", nargs=argparse.REMAINDER, metavar="NAME [options]")
+    parser = argparse.ArgumentParser("python -m training", usage="python -m training NAME [options] | --list | --all")
+    _arguments(parser)
     return run(parser.parse_args(given))
 
 
@@ -46,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print(listing())
         return 0
+    if arguments.all:
+        return max(_train(recipe, arguments.recipe) for recipe in RECIPES.values())
     if not arguments.recipe:
         print(f"which network? There are:\n{listing()}\n{EXAMPLE}", file=sys.stderr)
         return 2
@@ -59,6 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
 def listing() -> str:
     """The recipes, a line each."""
     return "\n".join(f"  {recipe.name:<16} {recipe.summary} (about {recipe.minutes} min on 2 cores)" for recipe in RECIPES.values())
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--list", action="store_true", help="list the recipes and how long each takes")
+    parser.add_argument("--all", action="store_true", help="train every recipe with its defaults, one after the other")
+    parser.add_argument("recipe", nargs=argparse.REMAINDER, metavar="NAME [options]", help="`train NAME --help` lists its options")
 
 
 def _train(recipe: Recipe, options: Sequence[str]) -> int:

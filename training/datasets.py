@@ -199,7 +199,9 @@ def load_wine(root: Path | None = None) -> Wine:
     columns, numbers = parse_table(path.read_text("utf-8"), path.name)
     found = table_sha256(numbers)
     if found != WINE.content_sha256:
-        raise DatasetError(f"{path} doesn't hold the table that was measured: sha256 of its numbers {found}, expected {WINE.content_sha256}")
+        raise DatasetError(
+            f"{path} doesn't hold the table that was measured: sha256 of its numbers {found}, expected {WINE.content_sha256}"
+        )
     unique = np.unique(numbers, axis=0)  # sorted, too: the split doesn't depend on the order in the file
     wines = Table(columns[:-1], unique[:, :-1].astype(np.float32), np.digitize(unique[:, -1], [6, 7]).astype(np.int64))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(wines))

@@ -16,11 +16,12 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.onnx.errors import OnnxExporterError
 
 OPSET = 20
 BATCHES = (1, 3)
 LENGTHS = (1, 2, 7, 53)
-"""Sizes tried for every other dynamic axis: the dynamo export silently fixes the time axis of nn.GRU and nn.LSTM to the
+"""Sizes tried for every other dynamic axis: the dynamo export can silently fix the time axis of nn.GRU and nn.LSTM to the
 example's length, which only other lengths bring to light."""
 
 TOLERANCE = 1e-5
@@ -59,18 +60,22 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     several lengths. Raises ExportError where it is invalid or differs by more than 1e-5 of the largest output."""
     module = graph.module.cpu().eval()
     example = graph.example({name: 2 + 9 * (name != "batch") for name in graph.dynamic})
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(graph.axes),
-            output_names=list(graph.outputs),
-            dynamic_shapes=tuple(dict(axes) for axes in graph.axes.values()),
-            custom_translation_table=dict(graph.translations) or None,
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(graph.axes),
+                output_names=list(graph.outputs),
+                # Names, not torch.export.Dim: with those the time axis of nn.GRU and nn.LSTM is fixed more often, and silently.
+                dynamic_shapes=tuple(dict(axes) for axes in graph.axes.values()),
+                custom_translation_table=dict(graph.translations) or None,
+                verbose=False,
+            )
+    except OnnxExporterError as error:
+        raise ExportError(f"torch can't export {type(module).__name__}: {error.__cause__ or error}") from error
     if program is None:  # only with an output file, which isn't given
         raise ExportError("torch.onnx.export returned nothing")
     model = program.model_proto
