@@ -16,7 +16,7 @@ help:
 	@echo "make serve      set up and serve models/ on http://127.0.0.1:8080"
 	@echo "make test       lint, types and tests"
 	@echo "make test-slow  the tests that take longer"
-	@echo "make train      train every model of models/ (hours on two cores)"
+	@echo "make train      train every model of models/ (over an hour on two cores: 'whyserve train --list')"
 	@echo "make bench      the benchmarks behind the README's figures"
 
 $(BIN)/python:

@@ -18,6 +18,8 @@ from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
 
 _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
 _ADMIN = "/v2/repository/models/"
+_REFUSALS = {401: "no_key", 403: "forbidden", 413: "too_large", 429: "share_used_up", 503: "unavailable"}
+"""Statuses that refuse a request before any work, as the metrics name them."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -84,13 +86,14 @@ class Edge:
 
         async def identified(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN):
+                    self._rejected.labels(_REFUSALS[message["status"]]).inc()
                 message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
             await send(message)
 
         try:
             self._check(scope["path"], headers)
         except WhyserveError as error:
-            self._rejected.labels(error.code).inc()
             await error_answer(error).send(identified)
             return
         await self._app(scope, receive, identified)
