@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import time
-import warnings as python_warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.errors import BadParameter, DeadlineExceeded, NotExplainable
+from service.errors import BadParameter, DeadlineExceeded
 from service.explain import baselines, scalar
 from service.explain.answer import ExplainAnswer, Explanation
+from service.explain.attribution import Found, Problem, attribute
 from service.explain.cancel import TimeUp, Token
-from service.explain.integrate import Integral, Tensors, along, integrate
+from service.explain.integrate import Places, Tensors, along
 from service.explain.memory import Saved, rows_within
-from service.explain.methods import DEFAULT_TOLERANCE, CommonParameters, ExplainRequest, IntegratedGradientsParameters, Method, require
+from service.explain.methods import DEFAULT_TOLERANCE, CommonParameters, ExplainRequest, require
 from service.explain.parity import parity_error
 from service.explain.scalar import Scalar
 from service.explain.subject import Subject, attributed
@@ -61,16 +60,6 @@ def shapes(subject: Subject, tensors: Arrays) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """What a method answered: attributions by attributed tensor, without batch axis."""
-
-    attributions: Tensors
-    steps: int
-    rows: int
-    timed_out: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Instance:
     """One row on its way to its explanation."""
 
@@ -102,9 +91,17 @@ class _Instance:
         chosen = baselines.choose(self._baseline_spec(), self.subject.manifest, list(self.subject.at), self.feeds)
         instance, baseline = tuple(attributed(self.subject, self.feeds, self.ran)), self._baseline(chosen)
         f_x, f_b = (float(self._served((point,))[0]) for point in (instance, baseline))
-        attributor = _Attributor(self, instance, baseline, f_x, f_b, rows_within(self.memory, bytes_a_row))
-        found = attributor.find()
-        return self._answer(found, chosen, parity, f_x, f_b)
+        problem = Problem(
+            forward=self._forward,
+            point=instance,
+            baseline=baseline,
+            others=tuple(torch.from_numpy(self.feeds[name].copy()) for name in self.subject.others),
+            passive=tuple(i for i, name in enumerate(self.subject.at) if name in self.subject.status.no_gradient),
+            heights=functools.partial(self._heights, baseline, instance, {0.0: f_b, 1.0: f_x}),
+            allowed=self._tolerance() * scale(f_x, f_b),
+            rows=rows_within(self.memory, bytes_a_row),
+        )
+        return self._answer(attribute(self.request, problem), chosen, parity, f_x, f_b)
 
     # ------------------------------------------------------------------------------------------- the served model
 
@@ -120,6 +117,13 @@ class _Instance:
         others = {name: np.repeat(self.feeds[name], rows, 0) for name in self.subject.others}
         ran = self.subject.served.tail(dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others)
         return self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32)
+
+    def _heights(self, start: Tensors, end: Tensors, known: dict[float, float], places: Places) -> Places:
+        """F at places of the path, those in `known` without asking."""
+        asked = np.asarray([p for p in places.tolist() if p not in known])
+        if len(asked):
+            known |= dict(zip(asked.tolist(), self._served((along(start, end, asked),)).tolist(), strict=True))
+        return np.asarray([known[p] for p in places.tolist()])
 
     def _baseline_spec(self) -> Any:
         return getattr(self.request.parameters, "baseline", None)
@@ -145,6 +149,12 @@ class _Instance:
             outputs = segment(*leaves, *(self.feeds[name] for name in self.subject.others))
         got = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
         return parity_error(got, {name: self.ran[name] for name in self.subject.outputs}), saved.bytes
+
+    def _forward(self, *tensors: Tensor) -> Tensor:
+        """F (N,) of the twin, from the attributed tensors and the other inputs."""
+        self.token.check()
+        (values,) = self.subject.segment((self.scalar.tensor,))(*tensors)
+        return self.scalar.of(values)
 
     # ---------------------------------------------------------------------------------------------------- the answer
 
@@ -174,7 +184,7 @@ class _Instance:
         counts = {"converged": False, "steps": 0, "rows": 0, "parameters": {}}
         return Explanation(None, self._fields(parity, [warning]) | nothing | {"instance_output": f_x} | counts)
 
-    def _answer(self, found: _Found, chosen: Mapping[str, baselines.Chosen], parity: float, f_x: float, f_b: float) -> Explanation:
+    def _answer(self, found: Found, chosen: Mapping[str, baselines.Chosen], parity: float, f_x: float, f_b: float) -> Explanation:
         warnings = [f"no gradient of the output reaches input {name!r}: its attributions are 0" for name in self.subject.status.no_gradient]
         uses_baseline = "baseline" in self.request.method.needs
         delta = completeness = None
@@ -226,101 +236,3 @@ def _as_input(attributions: Array, shape: tuple[int, ...]) -> Array:
     if attributions.ndim > len(shape):
         attributions = attributions.sum(tuple(range(len(shape), attributions.ndim)))
     return np.asarray(attributions, np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Attributor:
-    """Runs a method of Captum on the twin, from the attributed tensors to F."""
-
-    instance: _Instance
-    point: Tensors
-    baseline: Tensors
-    f_x: float
-    f_b: float
-    rows: int
-    """A pass may hold."""
-
-    def find(self) -> _Found:
-        request, method = self.instance.request, self.instance.request.method
-        active = self._active
-        if not active:
-            raise NotExplainable("no gradient of the model's output reaches any of its inputs")
-        captum = _captum(method, self._forward)
-        if not method.integrates:
-            arguments = {ours: getattr(request.parameters, own) for own, ours in method.arguments.items()}
-            points = tuple(self.point[i].detach().requires_grad_() for i in active)
-            found = captum.attribute(points, additional_forward_args=self._others(), **arguments)
-            return _Found(self._all(found, batched=True), 1, 1)
-        parameters = request.parameters
-        assert isinstance(parameters, IntegratedGradientsParameters)  # the table says so
-        if parameters.steps is not None:
-            found = captum.attribute(
-                self._of(self.point), self._of(self.baseline), None, self._others(), parameters.steps, internal_batch_size=self.rows
-            )
-            return _Found(self._all(found, batched=True), parameters.steps, parameters.steps)
-        return self._adaptive(captum, parameters)
-
-    def _adaptive(self, captum: Any, parameters: IntegratedGradientsParameters) -> _Found:
-        allowed = (parameters.tolerance or DEFAULT_TOLERANCE) * scale(self.f_x, self.f_b)
-        attribute = functools.partial(_in_chunks, captum, self._others(), self.rows)
-        integral: Integral = integrate(
-            self._of(self.baseline), self._of(self.point), attribute, self._heights, allowed, parameters.max_steps
-        )
-        return _Found(self._all(integral.attributions, batched=False), integral.steps, integral.steps, integral.timed_out)
-
-    def _heights(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
-        known = {0.0: self.f_b, 1.0: self.f_x}
-        asked = np.asarray([p for p in places if p not in known])
-        if len(asked):
-            found = self.instance._served((along(self.baseline, self.point, asked),))
-            known |= dict(zip(asked.tolist(), found.astype(np.float64).tolist(), strict=True))
-        return np.asarray([known[p] for p in places.tolist()])
-
-    @property
-    def _active(self) -> list[int]:
-        """Places of the attributed tensors that a gradient reaches."""
-        missing = self.instance.subject.status.no_gradient
-        return [i for i, name in enumerate(self.instance.subject.at) if name not in missing]
-
-    def _of(self, tensors: Tensors) -> Tensors:
-        return tuple(tensors[i] for i in self._active)
-
-    def _others(self) -> tuple[Tensor, ...]:
-        """What the twin takes beside the active tensors, (1, ..) each: tensors without gradient, then the other inputs."""
-        passive = tuple(t for i, t in enumerate(self.point) if i not in self._active)
-        return (*passive, *(torch.from_numpy(self.instance.feeds[name].copy()) for name in self.instance.subject.others))
-
-    def _forward(self, *tensors: Tensor) -> Tensor:
-        """F (N,) of the twin; the arguments are the active tensors, then `_others`."""
-        self.instance.token.check()
-        active = self._active
-        passive = [i for i in range(len(self.point)) if i not in active]
-        ordered: list[Any] = [None] * len(self.point)
-        for place, tensor in zip((*active, *passive), tensors, strict=False):
-            ordered[place] = tensor
-        (values,) = self.instance.subject.segment((self.instance.scalar.tensor,))(*ordered, *tensors[len(self.point) :])
-        return self.instance.scalar.of(values)
-
-    def _all(self, found: Tensors, *, batched: bool) -> Tensors:
-        """Attributions of every attributed tensor without batch axis, zero where no gradient arrives."""
-        every = [torch.zeros_like(t[0]) for t in self.point]
-        for place, tensor in zip(self._active, found, strict=True):
-            every[place] = (tensor[0] if batched else tensor).detach()
-        return tuple(every)
-
-
-def _in_chunks(captum: Any, others: tuple[Tensor, ...], rows: int, starts: Tensors, ends: Tensors) -> Tensors:
-    """Integrated gradients (S, ..) of S straight pieces, one Gauss-Legendre node (the middle) each, `rows` of them a pass."""
-    chunks = []
-    for i in range(0, len(starts[0]), rows):
-        begin, end = (tuple(t[i : i + rows] for t in points) for points in (starts, ends))
-        repeated = tuple(t.expand(len(begin[0]), *t.shape[1:]) for t in others)
-        chunks.append(captum.attribute(end, begin, None, repeated or None, n_steps=1))
-    return tuple(torch.cat(column) for column in zip(*chunks, strict=True))
-
-
-def _captum(method: Method, forward: Callable[..., Tensor]) -> Any:
-    module, _, name = method.captum.rpartition(".")
-    with python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        return getattr(importlib.import_module(module), name)(forward)

@@ -15,9 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -25,47 +24,21 @@ from numpy.typing import NDArray
 
 import service
 from service.codecs.v2 import InferRequest, decode_response, encode_request
-from service.errors import BadRequest, DeadlineExceeded, NotExplainable, Unavailable, WhyserveError
+from service.errors import DeadlineExceeded, NotExplainable, Unavailable
 from service.explain.answer import Explanation, decode
 from service.explain.methods import ExplainRequest, to_wire
+from service.explain.remote import LENGTH_HEADER, Explainer, Lost, started
 from service.explain.status import TwinStatus
 from service.settings import Settings
 
-if TYPE_CHECKING:
-    import httpx
-
 log = logging.getLogger("whyserve.explain")
 Result = TypeVar("Result")
-LENGTH_HEADER = "Inference-Header-Content-Length"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a process that died is replaced; doubled each time it dies young."""
 GRACE = 0.5
 """Seconds that an explainer has beyond the deadline to say so itself."""
 
 __all__ = ["Explanation", "Pool"]
-
-
-@dataclass(slots=True, eq=False)
-class _Explainer:
-    """A process that answers."""
-
-    process: asyncio.subprocess.Process
-    client: httpx.AsyncClient
-    discarded: bool = False
-
-    @property
-    def alive(self) -> bool:
-        return self.process.returncode is None and not self.discarded
-
-    def discard(self) -> None:
-        """Never used again; its keeper starts another one once it is dead."""
-        self.discarded = True
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-
-
-class Lost(Exception):
-    """The explainer died, or closed its connection, before it had answered."""
 
 
 class Pool:
@@ -90,7 +63,7 @@ class Pool:
         self._queue = queue
         self._timeout = timeout
         self._pending = 0
-        self._idle: asyncio.Queue[_Explainer] = asyncio.Queue()
+        self._idle: asyncio.Queue[Explainer] = asyncio.Queue()
         self._watchers: list[asyncio.Task[None]] = []
         self._folder: Path | None = None
         self._stopped = False
@@ -138,13 +111,13 @@ class Pool:
         """
         deadline = time.monotonic() + request.timeout
 
-        async def ask(explainer: _Explainer) -> list[Explanation]:
+        async def ask(explainer: Explainer) -> list[Explanation]:
             left = deadline - time.monotonic()
             wire: dict[str, Any] = to_wire(request) | {"timeout": max(1, int(left * 1e6))}
             inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
             body, length = encode_request(InferRequest(inputs, parameters=wire, binary_default=True))
             headers = {} if length is None else {LENGTH_HEADER: str(length)}
-            content, found = await _ask(explainer, "POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)
+            content, found = await explainer.ask("POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)
             return list(decode(decode_response(content, found)).explanations)
 
         return await self._served(ask, deadline)
@@ -153,15 +126,15 @@ class Pool:
         """What is known of a model's twin; builds it where nobody has asked for it yet. Raises Unavailable."""
         deadline = time.monotonic() + self._timeout
 
-        async def ask(explainer: _Explainer) -> TwinStatus:
-            content, _ = await _ask(explainer, "GET", _path(model, version), deadline - time.monotonic() + GRACE)
+        async def ask(explainer: Explainer) -> TwinStatus:
+            content, _ = await explainer.ask("GET", _path(model, version), deadline - time.monotonic() + GRACE)
             return TwinStatus.model_validate(orjson.loads(content)["twin"])
 
         return await self._served(ask, deadline)
 
     # ------------------------------------------------------------------------------------------------- asking one
 
-    async def _served(self, ask: Callable[[_Explainer], Awaitable[Result]], deadline: float) -> Result:
+    async def _served(self, ask: Callable[[Explainer], Awaitable[Result]], deadline: float) -> Result:
         """What an explainer answers; asked of a second one where the first is lost on the way."""
         if not _has_torch():
             raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
@@ -189,7 +162,7 @@ class Pool:
         finally:
             self._pending -= 1
 
-    async def _next(self, deadline: float) -> _Explainer:
+    async def _next(self, deadline: float) -> Explainer:
         """An explainer that lives and has nothing to do."""
         while True:
             try:
@@ -216,84 +189,11 @@ class Pool:
             await asyncio.sleep(delay)
 
     async def _run_one(self, socket: Path) -> None:
-        import httpx  # not at the top: it would be a third of the server's start-up
-
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "service.explain.worker",
-            *("--socket", str(socket), "--parent", str(os.getpid()), *self._arguments),
-            env=_environment(socket.parent),
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-        client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://explainer")
-        try:
-            async with client:
-                if await _becomes_ready(process, client):
-                    self._idle.put_nowait(_Explainer(process, client))
-                    await process.wait()
-        finally:
-            await _end(process)
-
-
-async def _becomes_ready(process: asyncio.subprocess.Process, client: httpx.AsyncClient) -> bool:
-    import httpx
-
-    while process.returncode is None:
-        try:
-            if (await client.get("/v2/health/ready")).status_code == 200:
-                return True
-        except httpx.TransportError:
-            await asyncio.sleep(0.05)
-    return False
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(2):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _ask(
-    explainer: _Explainer, verb: str, path: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
-) -> tuple[bytes, int | None]:
-    """The answer's body and its JSON header's length. Raises Lost, DeadlineExceeded, and the error that was answered."""
-    import httpx
-
-    try:
-        answer = await explainer.client.request(
-            verb, path, content=body, headers=headers, timeout=httpx.Timeout(max(seconds, 0.01), connect=5.0)
-        )
-    except httpx.TimeoutException:
-        raise DeadlineExceeded("no explanation in time (parameter 'timeout')") from None
-    except httpx.TransportError:
-        raise Lost from None
-    if answer.status_code != 200:
-        raise _error(answer)
-    length = answer.headers.get(LENGTH_HEADER)
-    return answer.content, None if length is None else int(length)
-
-
-def _error(answer: httpx.Response) -> WhyserveError:
-    """The error class that the explainer's code word names, with its message."""
-    try:
-        found = orjson.loads(answer.content)
-    except orjson.JSONDecodeError:
-        return WhyserveError(f"an explainer answered with status {answer.status_code}")
-    classes: list[type[WhyserveError]] = [WhyserveError]
-    for known in classes:
-        classes += known.__subclasses__()
-    by_code = {known.code: known for known in reversed(classes)}  # the most general class of a code takes a message alone
-    kind = by_code.get(found["code"], BadRequest if answer.status_code == 400 else WhyserveError)
-    return kind(found["error"])
+        command = [sys.executable, "-m", "service.explain.worker", "--socket", str(socket), "--parent", str(os.getpid()), *self._arguments]
+        async with started(command, socket, _environment(socket.parent)) as explainer:
+            if explainer is not None:
+                self._idle.put_nowait(explainer)
+                await explainer.process.wait()
 
 
 def _path(model: str, version: int) -> str:
