@@ -75,7 +75,7 @@ def _train(recipe: Recipe, options: Sequence[str]) -> int:
             raise
         print(f"training needs the package {error.name!r}: pip install 'whyserve[cpu,train]'", file=sys.stderr)
         return 1
-    from training.datasets import DatasetError
+    from training.downloads import DatasetError
     from training.export import ExportError
     from training.fit import FitError
 

@@ -111,7 +111,7 @@ def test_missing_data_is_a_message_not_a_traceback(tmp_path: Path, capsys: pytes
     (tmp_path / "tabular").mkdir()
     (tmp_path / "tabular" / "winequality-white.csv").write_text("a,quality\n1,5\n")
     assert main(["wine-perceptron", "--data", str(tmp_path), "--runs", str(tmp_path), "--out", str(tmp_path)]) == 1
-    assert "winequality-white.csv doesn't hold the table" in capsys.readouterr().err
+    assert "winequality-white.csv isn't the table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", RECIPES)
