@@ -20,6 +20,7 @@ from service.explain.status import TwinStatus
 from service.explain.trial import trial_inputs
 from service.explain.twin import Twin, UnsupportedOperators, build, fold
 from service.explain.twin.module import Segment
+from service.explain.twin.rebatch import rebatched
 from service.manifest import Manifest
 from service.repository.bare import bare_manifest
 from service.repository.bundle import Bundle
@@ -63,7 +64,14 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
-    faithful = build(model)
+    subject = _assembled(model, model, manifest, threads)
+    # A batch size baked into the export: the served model keeps it, its twin needn't.
+    return _assembled(model, rebatched(model), manifest, threads) if "at batch 3" in subject.status.problem else subject
+
+
+def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
+    """The subject whose twin is made from `rebuilt`, tried against the served `model`."""
+    faithful = build(rebuilt)
     declared = dict(manifest.explain.attribute_at) if manifest.explain else {}
     inputs = {entry.name: entry for entry in manifest.inputs}
     at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
@@ -74,8 +82,9 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
     )
     twin = fold(faithful)
     weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
-    subject = functools.partial(Subject, manifest, served, twin, at=at, others=also, logits=logits, weights=weights, segments={})
-    return subject(status=_try_out(model, manifest, served, twin, subject(status=TwinStatus(parity_error=None, parity_limit=limit(model)))))
+    made = functools.partial(Subject, manifest, served, twin, at=at, others=also, logits=logits, weights=weights, segments={})
+    untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
+    return made(status=_try_out(model, untried))
 
 
 def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
@@ -85,7 +94,8 @@ def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
     return {name: node.input[0] for name, node in ends.items() if node.op_type in ("Softmax", "Sigmoid")}
 
 
-def _try_out(model: onnx.ModelProto, manifest: Manifest, served: Served, twin: Twin, subject: Subject) -> TwinStatus:
+def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
+    served, twin = subject.served, subject.twin
     gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
     status = TwinStatus(parity_error=None, parity_limit=limit(model), gradient_gaps=gaps)
     if not subject.at:
@@ -94,7 +104,7 @@ def _try_out(model: onnx.ModelProto, manifest: Manifest, served: Served, twin: T
         return status.model_copy(update={"unsupported": subject.segment(twin.output_names).unsupported})
     errors, reached = [], set()
     for rows in (1, 3):
-        feeds = trial_inputs(manifest, served.inputs, model, rows)
+        feeds = trial_inputs(subject.manifest, served.inputs, model, rows)
         try:
             ran = served.run(feeds)
         except WhyserveError:

@@ -134,3 +134,16 @@ def test_rows_follow_the_budget() -> None:
     assert rows_within(1000, 100) == 5
     assert rows_within(1, 100) == 1
     assert rows_within(10**9, 1) == 32
+
+
+def test_a_batch_size_baked_into_a_reshape_does_not_bind_the_twin(tmp_path) -> None:
+    """As a static export leaves it: the served model takes one row only, integration needs many."""
+    constants = [
+        onnx.numpy_helper.from_array(np.asarray([1, 6], np.int64), "flat"),
+        onnx.numpy_helper.from_array(np.ones((6, 2), np.float32), "w"),
+    ]
+    nodes = [helper.make_node("Reshape", ["x", "flat"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    at = bundle_of(tmp_path, nodes, [("x", T.FLOAT, [1, 2, 3])], [("y", T.FLOAT, [1, 2])], constants)
+    subject = load(read_bundle(at))
+    assert subject.status.usable, subject.status
+    assert subject.twin(np.ones((5, 2, 3), np.float32))[0].shape == (5, 2)
