@@ -1,7 +1,8 @@
 """Recipe `mnist-cnn`: handwritten digits with a small convolutional network, about ten minutes on 2 cores.
 
 Small shifts, turns and shears (light augmentation), one learning-rate cycle, averaged weights. The epoch is chosen on 5,000
-images held out of the training set; the 10,000 test images are touched once, after that.
+images held out of the training set; the 10,000 test images are touched once, after that. Run again with the same seed on
+the same machine and packages, it repeats its figures; the figure itself has a standard error of 0.06 % on 10,000 images.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def describe(result: Result, files: dict[str, str]) -> Manifest:
 
 def card(result: Result, manifest: Manifest) -> str:
     """The model card."""
+    error = (result.test.accuracy * (1 - result.test.accuracy) / result.test.n) ** 0.5
     confusion = [(f"**{label}**", *row) for label, row in zip(LABELS, result.test.confusion.tolist(), strict=True)]
     return write_card(
         manifest,
@@ -178,7 +180,8 @@ def card(result: Result, manifest: Manifest) -> str:
                 f"![learning curves]({CURVES})\n\nTraining images are distorted anew in every epoch (turned, shifted, scaled and sheared a "
                 "little), and dropout is on, so training loss is above validation loss. The validated and exported weights are a running "
                 f"average. Epoch {result.fitted.epoch + 1} of {result.config.epochs} had the lowest validation loss; "
-                "the test images were measured once, after that choice.",
+                "the test images were measured once, after that choice. The accuracy has a standard error of "
+                f"{error:.2%} on {result.test.n:,} images.",
             ),
             (
                 "Where it fails",
