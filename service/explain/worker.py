@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import tempfile
@@ -59,6 +60,11 @@ class Worker:
                 Route(f"{path}/explain", _answering(self.explain), methods=["POST"]),
             ]
         )
+
+    def warm_up(self) -> None:
+        """Imports Captum while nobody waits: it takes a second, and several with matplotlib's first font cache."""
+        self._thread.submit(importlib.import_module, "service.explain.explainer")
+        self._thread.submit(importlib.import_module, "captum.attr")
 
     async def ready(self, _: Request) -> Response:
         return Response()
@@ -184,6 +190,7 @@ def main() -> None:
     arguments = _arguments()
     yield_to_server(arguments.parent)
     logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="whyserve-mpl-"))  # Captum imports matplotlib
     import torch
 
@@ -192,6 +199,7 @@ def main() -> None:
     limit_memory(budget)
     shelf = Shelf(arguments.models, arguments.model_name, partial(load, threads=1), arguments.max_models)
     worker = Worker(shelf, budget // PASS_SHARE, arguments.max_timeout)
+    worker.warm_up()
     _Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()
 
 
