@@ -48,9 +48,10 @@ class Registry:
         if version is None:
             ready = [number for number, entry in versions.items() if entry.state == "READY"]
             return versions[max(ready or versions)]
-        if not version.isascii() or not version.isdigit() or int(version) not in versions:
-            raise NotFound(f"model {name!r} has no version {version!r}; there are: {', '.join(map(str, sorted(versions)))}")
-        return versions[int(version)]
+        number = next((known for known in versions if str(known) == version), None)
+        if number is None:
+            raise NotFound(f"model {name!r} has no version {version[:40]!r}; there are: {', '.join(map(str, sorted(versions)))}")
+        return versions[number]
 
     def model(self, name: str, version: str | None = None) -> LoadedModel:
         """The loaded model. Raises NotFound, or Unavailable with the reason."""
