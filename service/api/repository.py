@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 
@@ -43,9 +44,11 @@ async def _no_parameters(request: Request, allowed: tuple[str, ...]) -> None:
     if not body:
         return
     try:
-        document = await request.json()
-    except ValueError:
-        raise BadParameter("expected an empty body or a JSON object") from None
-    sent = document.get("parameters", {}) if isinstance(document, dict) else {}
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = None
+    sent = (document.get("parameters") or {}) if isinstance(document, dict) else None
+    if not isinstance(sent, dict):
+        raise BadParameter('expected an empty body or a JSON object {"parameters": {..}}')
     if unknown := sorted(set(sent) - set(allowed)):
         raise BadParameter(f"parameter {unknown[0]!r} isn't taken: models come from the repository on disk only")

@@ -8,7 +8,9 @@ import math
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from service.api.answers import HTML, JSON, PNG, Answer, json_answer, negotiate, page_answer, picture_answer
@@ -16,10 +18,12 @@ from service.api.bodies import BodyLimits
 from service.api.verbs import Call, Handle, Operation, Verb, unless_hung_up
 from service.codecs.explanation import encode_explanation
 from service.codecs.image import encode_png, grid, image_output_pixels
+from service.errors import TooLarge
 from service.explain.render.answer import draw_page, draw_picture, drawable
 from service.manifest import Manifest
 from service.parameters import GenerateParameters, PredictParameters, check
 from service.serving import Explained, Serving
+from service.telemetry import OPERATIONS
 
 
 class V1:
@@ -60,7 +64,10 @@ class V1:
     async def _generate(self, call: Call) -> Answer:
         form = negotiate(call.accept, (JSON, PNG))
         parsed = await call.parse(self._limits, may_be_none=True)
-        made = await self._serving.generate(call.model, parsed.instances, check(GenerateParameters, parsed.parameters))
+        parameters = check(GenerateParameters, parsed.parameters)
+        if not parsed.instances and parameters.n > self._limits.max_instances:
+            raise TooLarge(f"parameter 'n': {parameters.n}, at most {self._limits.max_instances} (setting WHYSERVE_MAX_INSTANCES)")
+        made = await self._serving.generate(call.model, parsed.instances, parameters)
         output = call.model.manifest.outputs[0]
         pictures = [image_output_pixels(one.outputs[output.name], output) for one in made]  # (H, W) or (H, W, 3) uint8 each
         if form == PNG:
@@ -75,6 +82,9 @@ class V1:
         """Everything of the protocol that isn't an inference."""
         router = APIRouter(tags=["v1"])
         registry = self._serving.registry
+        for operation in OPERATIONS:  # else the routes below would take `name:predict` for a name
+            router.add_route(f"/v1/models/{{name}}:{operation}", _only_sent, include_in_schema=False)
+            router.add_route(f"/v1/models/{{name}}/versions/{{version}}:{operation}", _only_sent, include_in_schema=False)
 
         @router.get("/v1/models", summary="Names of the models")
         async def models() -> dict[str, list[str]]:
@@ -95,6 +105,10 @@ class V1:
             return {"methods": await self._serving.methods(registry.model(name, version))}
 
         return router
+
+
+async def _only_sent(_: Request) -> Response:
+    raise HTTPException(405, headers={"allow": "POST, PUT"})
 
 
 def encode_explained(manifest: Manifest, explained: Explained) -> list[dict[str, Any]]:

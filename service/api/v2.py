@@ -26,6 +26,8 @@ from service.repository.registry import Entry
 from service.serving import Serving
 
 _HEADER = b"inference-header-content-length"
+_DIGITS = 18
+"""Of a length at most: Python refuses to read a number of thousands of digits."""
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 
@@ -114,10 +116,9 @@ def _header_length(headers: Fields) -> int | None:
     sent = headers.get(_HEADER)
     if sent is None:
         return None
-    if not sent.isdigit():
-        raise BadRequest(
-            f"Inference-Header-Content-Length: expected the number of bytes of the JSON header, got {sent.decode('latin-1')!r}"
-        )
+    if not sent.isdigit() or len(sent) > _DIGITS:
+        got = sent[:40].decode("latin-1")
+        raise BadRequest(f"Inference-Header-Content-Length: expected the number of bytes of the JSON header, got {got!r}")
     return int(sent)
 
 
