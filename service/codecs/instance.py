@@ -115,12 +115,21 @@ class InstanceDecoder:
         if missing:
             raise BadInput(f"input {missing[0]!r} is missing; this model takes {known}")
         feeds = {batch.name: check_tensor(arrays[batch.name], batch) for batch in self._batches}
+        self._check_lengths(feeds)
         rows = {name: len(array) for name, array in feeds.items()}
         if len(set(rows.values())) != 1:
             raise BadInput(f"the inputs have different numbers of rows: {rows}")
         if max(rows.values()) > self._limits.max_instances:
             raise TooLarge(f"{max(rows.values())} rows, at most {self._limits.max_instances} (setting WHYSERVE_MAX_INSTANCES)")
         return feeds
+
+    def _check_lengths(self, feeds: Mapping[str, Array]) -> None:
+        for name, policy in ((i.name, i.text) for i in self._inputs if i.text):
+            if policy.lengths is None:
+                continue
+            lengths, longest = feeds[policy.lengths], feeds[name].shape[1]
+            if lengths.size and not 1 <= int(lengths.min()) <= int(lengths.max()) <= longest:
+                raise BadInput(f"input {policy.lengths!r}: got {lengths.min()} to {lengths.max()}, expected 1 to {longest} as {name!r} has")
 
     def _whole_lengths(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {

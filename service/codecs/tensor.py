@@ -41,10 +41,19 @@ def check_tensor(array: Array, declared: Input) -> Array:
     array = _checked_shape(array, declared, what)
     if not declared.allow_missing:
         require_finite(array, what)
+    if declared.range and array.dtype.kind in "iu" and array.size:
+        _require_range(array, declared.range, what)
     if declared.labels and array.size and not 0 <= int(array.min()) <= int(array.max()) < len(declared.labels):
         wrong = int(array.min()) if int(array.min()) < 0 else int(array.max())
         raise UnknownChoice(f"class index of {what}", wrong, [f"0 to {len(declared.labels) - 1}", *declared.labels])
     return array
+
+
+def _require_range(array: Array, span: tuple[float, float], what: str) -> None:
+    """Integers are indices (token ids, categories), and a model fails on one that it has no row for; floats may go beyond."""
+    low, high = span
+    if not low <= int(array.min()) <= int(array.max()) <= high:
+        raise BadInput(f"{what}: got numbers from {array.min()} to {array.max()}, expected {low:.0f} to {high:.0f}")
 
 
 def _checked_shape(array: Array, declared: Input, what: str) -> Array:
