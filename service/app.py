@@ -105,7 +105,7 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         draining=draining,
         rejected=metrics.rejected,
     )
-    for error_class in (WhyserveError, HTTPException, RequestValidationError):
+    for error_class in (WhyserveError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_class, _answer_error)
     describe_verbs(app)
     app.state.registry = registry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from types import FrameType
 
@@ -13,7 +14,7 @@ import uvicorn
 from service.api.edge import Draining
 from service.app import create_app
 from service.repository.registry import Registry
-from service.settings import Settings
+from service.settings import BadSetting, Settings
 
 log = logging.getLogger("whyserve")
 
@@ -44,20 +45,17 @@ class Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> int:
-    """Serves until a signal; the exit status. Raises what `create_app` raises."""
+    """Serves until a signal; the exit status. Raises what `create_app` raises, BadSetting where the port is taken."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     draining = Draining()
-    server: Server
+    listening = _listen(settings.host, settings.port)
 
     def announce(registry: Registry) -> None:
-        (listening, *_) = server.servers[0].sockets
         print(_announcement(settings, listening.getsockname()[1], registry), flush=True)
 
     config = uvicorn.Config(
         create_app(settings, draining, announce),
-        host=settings.host,
-        port=settings.port,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         lifespan="on",
@@ -68,9 +66,17 @@ def run(settings: Settings) -> int:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.timeout) + 1,
     )
-    server = Server(config, draining, settings.grace)
-    server.run()
+    Server(config, draining, settings.grace).run([listening])
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket. Made here and not by uvicorn, which would log a busy port and exit in words of its own."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # Python repeats the address in brackets
+        raise BadSetting(f"can't listen on {host} port {port}: {reason}") from None
 
 
 def _announcement(settings: Settings, port: int, registry: Registry) -> str:
