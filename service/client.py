@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import httpx
 
 
+_FORMS = {".png": "image/png", ".html": "text/html", ".json": "application/json"}
+"""What `explain --output` writes, by the file's suffix."""
+
+
 class Refused(WhyserveError):
     """The server's own words."""
 
@@ -70,20 +74,34 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     output: Path | None = arguments.output
     answer: list[httpx.Response] = []
-    accept = {".png": "image/png", ".html": "text/html"}.get(output.suffix.lower() if output else "", "application/json")
+    accept = _FORMS[_suffix(output)] if output else "application/json"
 
     async def ask(client: httpx.AsyncClient) -> None:
         answer.append(_checked(await _send(client, arguments, "explain", accept)))
 
     status = asyncio.run(_with_server(arguments, ask, explainers=1))
     if output:
-        output.write_bytes(answer[0].content)
+        _write(output, answer[0].content)
         print(f"wrote {output}")
     elif sys.stdout.isatty() and (text := _as_terminal_text(answer[0].json(), arguments.instance)):
         print(text)
     else:
         print(orjson.dumps(answer[0].json(), option=orjson.OPT_INDENT_2).decode())
     return status
+
+
+def _suffix(output: Path) -> str:
+    suffix = output.suffix.lower()
+    if suffix not in _FORMS:
+        raise Refused(f"--output {str(output)!r}: expected a name that ends in {', '.join(_FORMS)}")
+    return suffix
+
+
+def _write(output: Path, content: bytes) -> None:
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise Refused(f"--output {str(output)!r}: {error.strerror}") from None
 
 
 def _as_terminal_text(answer: dict[str, Any], instance: str) -> str:
@@ -107,11 +125,21 @@ def _read(instance: str) -> tuple[bytes, str]:
     if instance == "-":
         return sys.stdin.buffer.read(), "application/octet-stream"
     path = Path(instance)
-    if len(instance) < 4096 and path.is_file():
-        return path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if _is_file(path):
+        try:
+            return path.read_bytes(), mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        except OSError as error:
+            raise Refused(f"file {instance!r}: {error.strerror}") from None
     if len(instance) < 256 and path.suffix and " " not in instance:
         raise Refused(f"no file {instance!r}")
-    return instance.encode(), "text/plain"
+    return instance.encode(errors="surrogateescape"), "text/plain"  # the bytes as the shell passed them on
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text is longer than names may be
+        return False
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
@@ -127,14 +155,14 @@ async def _with_server(arguments: argparse.Namespace, ask: Any, explainers: int)
     import httpx
 
     if arguments.url:
-        async with httpx.AsyncClient(base_url=arguments.url, timeout=120) as client:
-            try:
+        try:
+            async with httpx.AsyncClient(base_url=arguments.url, timeout=120) as client:
                 await ask(client)
-            except httpx.TransportError as error:
-                raise Refused(f"no answer from {arguments.url}: {error}") from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Refused(f"no answer from {arguments.url}: {error}") from None
         return 0
     options = {"models": arguments.models} if arguments.models else {}
-    async with _server_inside(load_settings(**options, explainers=explainers, api_keys=())) as client:
+    async with _server_inside(load_settings(**options, explainers=explainers, api_keys=(), api_keys_file=None)) as client:
         await ask(client)
     return 0
 
