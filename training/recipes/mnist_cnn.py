@@ -178,7 +178,8 @@ def card(result: Result, manifest: Manifest) -> str:
             (
                 "How it was trained",
                 f"![learning curves]({CURVES})\n\nTraining images are distorted anew in every epoch (turned, shifted, scaled and sheared a "
-                "little) and dropout is on while the training figures are taken, so they aren't those of the finished network. The validated and exported weights are a running "
+                "little) and dropout is on while the training figures are taken, so they aren't those of the finished network. "
+                "The validated and exported weights are a running "
                 f"average. Epoch {result.fitted.epoch + 1} of {result.config.epochs} had the lowest validation loss; "
                 "the test images were measured once, after that choice. The accuracy has a standard error of "
                 f"{error:.2%} on {result.test.n:,} images.",
