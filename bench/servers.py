@@ -48,7 +48,7 @@ def serving(*, core: int | None = None, module: str = "service.cli", explainers:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", module, "serve", "--port", str(port), "--models", str(MODELS), "--explainers", str(explainers)]
     started = time.perf_counter()
-    process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"])
+    process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"], stdout=subprocess.DEVNULL)
     try:
         if core is not None:
             process.cpu_affinity([core])

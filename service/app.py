@@ -60,6 +60,7 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         metrics,
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
+        max_steps=settings.max_steps,
         timeout=settings.timeout,
     )
     loader = Loader(

@@ -62,13 +62,22 @@ class Serving:
     """Predict, explain and generate for instances `{input: value}`; protocols differ in what they make of a body."""
 
     def __init__(
-        self, registry: Registry, pool: Pool | None, metrics: Metrics, *, decoding_bytes: int, max_instances: int, timeout: float
+        self,
+        registry: Registry,
+        pool: Pool | None,
+        metrics: Metrics,
+        *,
+        decoding_bytes: int,
+        max_instances: int,
+        max_steps: int,
+        timeout: float,
     ) -> None:
         self.registry = registry
         self.pool = pool
         self._metrics = metrics
         self._decoding = Budget(decoding_bytes)
         self._max_instances = max_instances
+        self._max_steps = max_steps
         self._timeout = timeout
 
     async def predict(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: PredictParameters) -> list[dict[str, Any]]:
@@ -85,7 +94,7 @@ class Serving:
     async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Explained:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
         pool = self._explainers()
-        request = resolve(model.manifest, parameters, max_timeout=self._timeout)
+        request = resolve(model.manifest, parameters, max_timeout=self._timeout, max_steps=self._max_steps)
         targets = request.parameters.targets
         if targets is not None and len(targets) != len(sent):
             raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
@@ -107,7 +116,7 @@ class Serving:
     async def explain_arrays(self, model: LoadedModel, arrays: Mapping[str, Array], parameters: Mapping[str, Any]) -> ExplainAnswer:
         """Explanations for whole batches (n, ...) of the graph's own inputs. Raises what `explain` raises."""
         pool = self._explainers()
-        request = resolve(model.manifest, parameters, max_timeout=self._timeout)
+        request = resolve(model.manifest, parameters, max_timeout=self._timeout, max_steps=self._max_steps)
         watch = Stopwatch(model.series)
         feeds = model.decoder.check(arrays)
         watch.lap("preprocess")

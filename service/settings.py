@@ -64,7 +64,6 @@ class Settings(BaseSettings):
     max_instances: int = Field(default=256, gt=0, description="most instances of one request")
     max_characters: int = Field(default=100_000, gt=0, description="longest text")
     max_steps: int = Field(default=1000, gt=0, description="most steps a request may ask for")
-    max_samples: int = Field(default=10_000, gt=0, description="most samples a request may ask for")
     timeout: float = Field(default=60.0, gt=0, description="seconds that a request may take at most")
     grace: float = Field(default=5.0, ge=0, description="seconds between SIGTERM (ready turns 503) and the end of listening")
     strict_ready: bool = Field(default=False, description="one refused bundle keeps the server not ready")

@@ -20,7 +20,6 @@ from service.manifest import Manifest
 
 DEFAULT = "integrated_gradients"
 DEFAULT_TOLERANCE = 0.01
-MAX_STEPS = 1000
 Need = Literal["gradients", "baseline"]
 Promise = Literal["completeness"]
 
@@ -81,8 +80,8 @@ class IntegratedGradientsParameters(BaselineParameters):
     tolerance: float | None = Field(
         default=None, gt=0, lt=1, description=f"relative completeness error to reach; default {DEFAULT_TOLERANCE}, excludes 'steps'"
     )
-    steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="a fixed number of Gauss-Legendre nodes, as Captum's n_steps")
-    max_steps: int = Field(default=512, ge=16, le=MAX_STEPS, description="where 'tolerance' gives up")
+    steps: int | None = Field(default=None, ge=1, description="a fixed number of Gauss-Legendre nodes, as Captum's n_steps")
+    max_steps: int = Field(default=512, ge=16, description="where 'tolerance' gives up")
 
     @model_validator(mode="after")
     def _tolerance_or_steps(self) -> IntegratedGradientsParameters:
@@ -184,11 +183,13 @@ class ExplainRequest:
         return replace(self, parameters=self.parameters.model_copy(update={"targets": chosen}))
 
 
-def resolve(manifest: Manifest, parameters: Mapping[str, Any], *, max_timeout: float = 60.0) -> ExplainRequest:
+def resolve(
+    manifest: Manifest, parameters: Mapping[str, Any], *, max_timeout: float = 60.0, max_steps: int | None = None
+) -> ExplainRequest:
     """The request that `parameters` ask for: `method` (by default the manifest's) and what that method takes.
 
-    Values may be text, as a query string has them; lists and objects JSON text. Raises UnknownChoice or BadParameter, which
-    name what exists.
+    `max_steps` None: whoever asks has checked its own limit. Values may be text, as a query string has them; lists and
+    objects JSON text. Raises UnknownChoice or BadParameter, which name what exists.
     """
     rest = dict(parameters)
     method = find(str(rest.pop("method", None) or (manifest.explain.method if manifest.explain else DEFAULT)))
@@ -199,6 +200,11 @@ def resolve(manifest: Manifest, parameters: Mapping[str, Any], *, max_timeout: f
     outputs = [output.name for output in manifest.outputs]
     if checked.output is not None and checked.output not in outputs:
         raise UnknownChoice("output", checked.output, outputs)
+    for name in ("steps", "max_steps"):
+        if max_steps is not None and (getattr(checked, name, None) or 0) > max_steps:
+            raise BadParameter(
+                f"parameter {name!r}: expected at most {max_steps} (setting WHYSERVE_MAX_STEPS), got {getattr(checked, name)}"
+            )
     timeout = max_timeout if checked.timeout is None else checked.timeout
     if timeout > max_timeout:
         raise BadParameter(f"parameter 'timeout': expected at most {max_timeout:g} seconds (setting WHYSERVE_TIMEOUT), got {timeout:g}")

@@ -12,7 +12,7 @@ def test_defaults_are_the_contracts():
     assert (settings.host, settings.port, settings.models, settings.device) == ("127.0.0.1", 8080, Path("models"), "auto")
     assert settings.max_body_bytes == 64 * 2**20
     assert (settings.max_pixels, settings.max_instances, settings.max_characters) == (24_000_000, 256, 100_000)
-    assert (settings.max_steps, settings.max_samples, settings.timeout) == (1000, 10_000, 60.0)
+    assert (settings.max_steps, settings.timeout) == (1000, 60.0)
 
 
 def test_environment_is_read_and_options_go_first():
