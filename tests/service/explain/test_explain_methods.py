@@ -158,6 +158,6 @@ def test_an_unknown_method_lists_all() -> None:
 
 @pytest.mark.parametrize("name", ["steps", "max_steps"])
 def test_more_steps_than_the_setting_allows_are_refused_by_its_name(name: str, manifest: Manifest) -> None:
-    assert resolve(manifest, {name: 700}, max_steps=700)
+    assert resolve(manifest, {"method": "integrated_gradients", name: 700}, max_steps=700)
     with pytest.raises(BadParameter, match="WHYSERVE_MAX_STEPS"):
-        resolve(manifest, {name: 701}, max_steps=700)
+        resolve(manifest, {"method": "integrated_gradients", name: 701}, max_steps=700)
