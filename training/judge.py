@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from service.manifest import MODEL_FILE, Manifest
+from service.manifest import MODEL_FILE, sha256_of
 from training.fit import FitError
 
 CHUNK = 1000
@@ -45,7 +45,7 @@ class Judge:
         path = bundle / MODEL_FILE
         if not path.exists():
             raise JudgeError(f"{path} doesn't exist: train the classifier that judges first (whyserve train {bundle.parent.name})")
-        self.manifest = Manifest.read(bundle)
+        self.sha256 = sha256_of(path)
         model = onnx.load(path)
         logits = model.graph.output[0].name
         last = next((node for node in model.graph.node if logits in node.output), None)

@@ -26,6 +26,7 @@ from training.recipes.mnist_gan_cards import (
     card_discriminator,
     card_generator,
     extremes,
+    fewer_colours,
     grid,
 )
 from training.recipes.mnist_gan_figures import Figures, Result, pixels, verdicts
@@ -43,6 +44,7 @@ CLASS_BASELINE = Baseline(kind="constant", value=1 / CLASSES)
 def export(result: Result) -> list[Path]:
     """Writes both bundles and returns their folders."""
     pictures = result.fitted.run.path
+    (pictures / CURVES).write_bytes(fewer_colours(pictures / CURVES))
     (pictures / f"{GENERATOR}.png").write_bytes(png(grid(by_class(result))))
     (pictures / f"{DISCRIMINATOR}.png").write_bytes(png(grid(extremes(result))))
     return [export_generator(result, pictures), export_discriminator(result, pictures)]

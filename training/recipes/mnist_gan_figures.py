@@ -43,8 +43,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished training hands to the export. `drawn` float32 (N, 1, 28, 28) and `judged` (N,), the logits of the
-    discriminator, belong to the digits asked for in the order of the test labels."""
+    """What a finished training hands to the export. `drawn` float32 (N, 1, 28, 28) holds one digit for each test label."""
 
     generator: Generator
     discriminator: Discriminator
