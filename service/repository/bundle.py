@@ -97,8 +97,10 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
     try:
         return Manifest.read(folder)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadBundle(f"{MANIFEST_FILE} is no YAML: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise BadBundle(f"{MANIFEST_FILE} can't be read: {error.strerror}") from None
     except ValidationError as error:
         raise BadBundle(f"{MANIFEST_FILE}: {_first(error)}") from None
 
