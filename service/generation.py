@@ -32,17 +32,30 @@ def rows_to_generate(manifest: Manifest, sent: list[dict[str, Any]], parameters:
     return [_row(manifest.inputs, {**given, **instance}, draw) for instance in instances]
 
 
+def draw_missing(manifest: Manifest, sent: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The instances with what they leave out drawn as `:generate` draws it with that seed: so its pictures are explained."""
+    if not any(declared.sample for declared in manifest.inputs):
+        return sent
+    draw = np.random.default_rng(seed)
+    return [{name: value.tolist() for name, value in _drawn(manifest.inputs, draw).items()} | instance for instance in sent]
+
+
+def _drawn(inputs: tuple[Input, ...], draw: np.random.Generator) -> dict[str, np.ndarray]:
+    drawn = ((declared.name, _draw(declared, draw)) for declared in inputs)
+    return {name: value for name, value in drawn if value is not None}
+
+
 def _row(inputs: tuple[Input, ...], given: Mapping[str, Any], draw: np.random.Generator) -> dict[str, np.ndarray]:
     unknown = sorted(set(given) - {i.name for i in inputs})
     if unknown:
         raise BadInput(f"unknown input {unknown[0]!r}; this model takes {[i.name for i in inputs]}")
+    drawn = _drawn(inputs, draw)  # drawn even where given, so that giving one input leaves the others as they were
     row = {}
     for declared in inputs:
-        drawn = _draw(declared, draw)  # drawn even where given, so that giving one input leaves the others as they were
         if given.get(declared.name) is not None:
             row[declared.name] = decode_tensor(given[declared.name], declared)
-        elif drawn is not None:
-            row[declared.name] = drawn
+        elif declared.name in drawn:
+            row[declared.name] = drawn[declared.name]
         else:
             raise BadInput(f"input {declared.name!r} is missing, and it is none that can be drawn")
     return row

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from service.errors import BadParameter, DeadlineExceeded, NotExplainable
 from service.explain.answer import ExplainAnswer, Explanation
 from service.explain.methods import ExplainRequest, available, resolve
 from service.explain.pool import Pool
-from service.generation import Rows, rows_to_generate
+from service.generation import Rows, draw_missing, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
@@ -99,7 +99,11 @@ class Serving:
         if targets is not None and len(targets) != len(sent):
             raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
         watch = Stopwatch(model.series)
-        instances = await self.decode(model, sent)
+        complete = draw_missing(model.manifest, sent, request.parameters.seed)
+        instances = [
+            _noted(instance, whole.keys() - part.keys(), request.parameters.seed)
+            for instance, whole, part in zip(await self.decode(model, complete), complete, sent, strict=True)
+        ]
         watch.lap("preprocess")
         ran = await self.run(model, [i.tensors for i in instances])
         predictions = _predictions(model, ran, request.top_k)
@@ -214,6 +218,13 @@ def _blocks(rows: Rows, most: int) -> Iterator[_Block]:
         for start in range(0, len(places), most):
             chosen = places[start : start + most]
             yield _Block({name: np.stack([rows[place][name] for place in chosen]) for name in rows[0]}, chosen)
+
+
+def _noted(instance: Instance, drawn: Set[str], seed: int) -> Instance:
+    """The instance with a warning where inputs of it were drawn: never a silent default."""
+    if not drawn:
+        return instance
+    return replace(instance, warnings=(*instance.warnings, f"drawn with seed {seed}: {', '.join(sorted(drawn))}"))
 
 
 def _predictions(model: LoadedModel, ran: list[Ran], top_k: int) -> list[dict[str, Any]]:

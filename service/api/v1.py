@@ -73,7 +73,11 @@ class V1:
         if form == PNG:
             return picture_answer(encode_png(grid(pictures, math.ceil(math.sqrt(len(pictures))))))
         generations = [
-            {"b64": base64.b64encode(encode_png(picture)).decode("ascii"), "media_type": PNG, **one.inputs}
+            {
+                "b64": base64.b64encode(encode_png(picture)).decode("ascii"),
+                "media_type": PNG,
+                **{name: array.tolist() for name, array in one.inputs.items()},
+            }
             for picture, one in zip(pictures, made, strict=True)
         ]
         return json_answer({"generations": generations, **_signature(call)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.explain.render.image import Caption
@@ -57,7 +57,12 @@ def named_target(fields: Fields) -> str:
     target = fields.get("target") or {}
     if "label" in target:
         return str(target["label"])
-    return ", ".join(f"{name} {_plain(value)}" for name, value in target.items())
+    return ", ".join(_area(value) if name == "region" else f"{name} {_plain(value)}" for name, value in target.items())
+
+
+def _area(region: Sequence[int]) -> str:
+    left, top, right, bottom = region
+    return f"the pixels from ({left}, {top}) to ({right}, {bottom})"
 
 
 def _said(prediction: Fields) -> str:

@@ -127,7 +127,7 @@ def test_a_generator():
     page = draw_page(model, explained((instance, prediction, explanation)))
     assert "class = 7" in page
     assert "25.0% of all that moved the picture" in page
-    assert "What moved region [0, 0, 9, 9]" in page
+    assert "What moved the pixels from (0, 0) to (9, 9)" in page
     assert size_of(draw_picture(model, explained((instance, prediction, explanation))))[0] > 640
 
 
