@@ -163,7 +163,8 @@ def _instance(value: Any, inputs: tuple[Input, ...]) -> dict[str, Any]:
     if isinstance(value, dict) and not _is_encoded(value) and value.keys() <= names and value:
         return {name: _value(part) for name, part in value.items()}
     if len(inputs) > 1:
-        raise BadInput(f"an instance of this model is an object with the inputs {sorted(names)}, got {_kind(value)}")
+        unknown = f" with {sorted(value.keys() - names)[0]!r}" if isinstance(value, dict) and value.keys() - names else ""
+        raise BadInput(f"an instance of this model is an object with the inputs {sorted(names)}, got {_kind(value)}{unknown}")
     return {inputs[0].name: _value(value)}
 
 

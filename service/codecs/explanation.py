@@ -63,6 +63,8 @@ def _encode_input(
         return _encode_picture(declared, instance.images[declared.name], array, coordinates)
     if declared.name in instance.texts:
         return _encode_text(instance.texts[declared.name], array)
+    if array is not None and array.ndim == 0:  # `ascontiguousarray` would make a list of a number
+        return {"attributions": float(array)}
     return {"attributions": None if array is None else np.ascontiguousarray(array)}
 
 
