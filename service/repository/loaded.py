@@ -101,13 +101,14 @@ def _check_declared(
 
 
 def _seconds_a_run(manifest: Manifest, session: Session) -> float:
-    """The fastest of three runs on one row of zeros; infinity where zeros aren't an input the model takes."""
+    """The fastest of three runs on one row of zeros, the longest that may come; infinity where none is the longest, or where
+    zeros aren't an input the model takes."""
     declared = graph_inputs(manifest)
-    if any(tensor.dtype == "string" for tensor in declared):
+    longest = {tensor.name: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
+    if any(tensor.dtype == "string" or (None in tensor.shape and tensor.name not in longest) for tensor in declared):
         return float("inf")
-    sent = {tensor.name for tensor in manifest.inputs}
-    # What isn't sent is a length, and a length of 0 would be no row at all.
-    feeds = {t.name: np.full([1, *(size or 8 for size in t.shape)], t.name not in sent, t.dtype) for t in declared}
+    lengths = {tensor.text.lengths: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
+    feeds = {t.name: np.full([1, *(size or longest[t.name] for size in t.shape)], lengths.get(t.name, 0), t.dtype) for t in declared}
     best = float("inf")
     for _ in range(3):
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +34,14 @@ agraph (float[N, K] x) => (float[N, K] y)
 {
     two = Constant <value_int: int = 0> ()
     y = CumSum(x, two)
+}
+"""
+SQUARES = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[N, K, K] x) => (float[N, K, K] y)
+{
+    a = MatMul(x, x)
+    y = MatMul(a, a)
 }
 """
 TENSOR: dict[str, Any] = {"dtype": "float32", "shape": [3]}
@@ -110,8 +119,6 @@ def test_a_bare_model_is_described_by_its_graph(loader: Loader, tmp_path: Path):
 
 async def test_rows_of_strangers_are_never_mixed_in_a_bare_model(loader: Loader, tmp_path: Path):
     """A cumulative sum along the batch: whoever shares a run would see the others' numbers."""
-    import asyncio
-
     model = load(loader, write(tmp_path, MIXED))
     ones = np.ones((1, 2), np.float32)
     answers = await asyncio.gather(*(model.batcher.run({"x": ones}) for _ in range(5)))
@@ -121,6 +128,18 @@ async def test_rows_of_strangers_are_never_mixed_in_a_bare_model(loader: Loader,
 
 def test_a_fixed_batch_is_noticed(loader: Loader, tmp_path: Path):
     assert load(loader, write(tmp_path, FIXED)).manifest.batching.max == 4
+
+
+async def test_an_input_without_a_longest_size_never_runs_on_the_event_loop(loader: Loader, tmp_path: Path):
+    """Quick for a small one says nothing of a large one, which would hold up everybody's answers."""
+    model = load(loader, write(tmp_path, SQUARES))
+    answering = asyncio.create_task(model.batcher.run({"x": np.ones((1, 1500, 1500), np.float32)}))
+    turns = 0
+    while not answering.done():
+        await asyncio.sleep(0.001)
+        turns += 1
+    await answering
+    assert turns > 10
 
 
 def test_a_type_that_cannot_be_sent(loader: Loader, tmp_path: Path):
