@@ -21,8 +21,10 @@ def rows_to_generate(manifest: Manifest, sent: list[dict[str, Any]], parameters:
     The same seed draws the same rows, and the first k of n rows are those of k. Raises NotFound where the model can't
     generate, BadInput where an input was neither sent nor can be drawn, BadParameter, UnknownChoice.
     """
-    if not any(declared.sample for declared in manifest.inputs):
-        raise NotFound(f"model {manifest.name!r} doesn't generate: none of its inputs can be drawn; use :predict")
+    if manifest.task != "generation" or not any(declared.sample for declared in manifest.inputs):
+        raise NotFound(f"model {manifest.name!r} doesn't generate, its task is {manifest.task}; use :predict")
+    if manifest.outputs[0].kind != "image":
+        raise NotFound(f"model {manifest.name!r} generates no pictures; use :predict")
     labelled = next((i for i in manifest.inputs if i.labels), None)
     if parameters.label is not None and labelled is None:
         raise BadParameter(f"parameter 'class': model {manifest.name!r} has no classes")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.budget import Budget
-from service.codecs.instance import Instance
+from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.output import encode_predictions
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
 from service.explain.answer import ExplainAnswer, Explanation
@@ -25,9 +25,6 @@ from service.telemetry import Metrics, Stopwatch
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
 
-_INLINE_PIXELS = 256 * 256
-"""A picture up to this size is decoded on the event loop: that is quicker than a hop to a thread and back."""
-_INLINE_CHARACTERS = 4096
 _BYTES_A_PIXEL = 3 + 3 * 4
 """What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
 
@@ -154,7 +151,7 @@ class Serving:
         watch.lap("preprocess")
         (answer,) = await self._within(model, [feeds])
         watch.lap("predict")
-        return dict(zip([info.name for info in model.session.outputs], answer, strict=True))
+        return dict(zip(model.session.output_names, answer, strict=True))
 
     async def generate(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: GenerateParameters) -> list[Generated]:
         """As many rows as asked for, from the instances sent or drawn by seed. Raises NotFound, BadInput, ModelFailed."""
@@ -171,21 +168,18 @@ class Serving:
 
     async def decode(self, model: LoadedModel, sent: list[dict[str, Any]]) -> list[Instance]:
         """Instances to rows: small ones here, large ones on a thread and within the budget for decoding."""
-        return [await self._decode_one(model, instance) for instance in sent]
+        decoder = model.decoder
+        return [decoder.decode(one) if decoder.is_quick(one) else await self._decode_long(decoder, one) for one in sent]
 
-    async def _decode_one(self, model: LoadedModel, sent: dict[str, Any]) -> Instance:
-        pixels = model.decoder.pixels(sent)
-        long = any(isinstance(value, bytes | str) and len(value) > _INLINE_CHARACTERS for value in sent.values())
-        if pixels <= _INLINE_PIXELS and not (long and model.manifest.inputs[0].text):
-            return model.decoder.decode(sent)
-        async with self._decoding.hold(pixels * _BYTES_A_PIXEL):
-            return await asyncio.to_thread(model.decoder.decode, sent)
+    async def _decode_long(self, decoder: InstanceDecoder, sent: dict[str, Any]) -> Instance:
+        async with self._decoding.hold(decoder.pixels(sent) * _BYTES_A_PIXEL):
+            return await asyncio.to_thread(decoder.decode, sent)
 
     async def run(self, model: LoadedModel, rows: Rows) -> list[Ran]:
         """The model's outputs. Rows of one shape share a run, rows of another shape make a run of their own."""
-        blocks = list(_blocks(rows, model.manifest.batching.max))
+        blocks = [_alone(rows[0])] if len(rows) == 1 else list(_blocks(rows, model.manifest.batching.max))
         answers = await self._within(model, [block.feeds for block in blocks])
-        names = [info.name for info in model.session.outputs]
+        names = model.session.output_names
         return [Ran(block.places, dict(zip(names, answer, strict=True))) for block, answer in zip(blocks, answers, strict=True)]
 
     async def _within(self, model: LoadedModel, batches: list[dict[str, Array]]) -> list[list[Array]]:
@@ -207,10 +201,11 @@ class _Block:
     places: list[int]
 
 
+def _alone(row: dict[str, Array]) -> _Block:
+    return _Block({name: tensor[None] for name, tensor in row.items()}, [0])  # views, no copy
+
+
 def _blocks(rows: Rows, most: int) -> Iterator[_Block]:
-    if len(rows) == 1:
-        yield _Block({name: tensor[None] for name, tensor in rows[0].items()}, [0])  # a view, no copy
-        return
     groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault(tuple(tensor.shape for tensor in row.values()), []).append(place)

@@ -18,6 +18,9 @@ from service.manifest import Input, Manifest
 
 Array = np.ndarray[Any, Any]
 
+_QUICK_PIXELS = 256 * 256
+_QUICK_CHARACTERS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -63,6 +66,17 @@ class InstanceDecoder:
         """How many pixels decoding this instance will hold, from the pictures' headers. Raises BadInput, TooLarge."""
         encoded = (sent.get(i.name) for i in self._inputs if i.codec == "image")
         return sum(peek_pixels(value, self._images) for value in encoded if isinstance(value, bytes))
+
+    def is_quick(self, sent: Mapping[str, Any]) -> bool:
+        """Whether decoding takes less than a hop to a thread and back. Raises BadInput, TooLarge by a picture's header."""
+        for declared in self._inputs:
+            value = sent.get(declared.name)
+            if declared.image:
+                if isinstance(value, bytes) and peek_pixels(value, self._images) > _QUICK_PIXELS:
+                    return False
+            elif declared.text and isinstance(value, bytes | str) and len(value) > _QUICK_CHARACTERS:
+                return False
+        return True
 
     def decode(self, sent: Mapping[str, Any]) -> Instance:
         """The row's tensors. Raises BadInput, TooLarge, UnknownChoice: what was wrong and what was expected."""

@@ -69,12 +69,12 @@ class Session:
         self.provider: str = chosen
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_info(value) for value in self._session.get_outputs())
-        self._output_names = [output.name for output in self.outputs]
+        self.output_names = [output.name for output in self.outputs]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs in the graph's order, each with the batch axis. Raises ModelFailed with the reason."""
         try:
-            return self._session.run(self._output_names, feeds)  # type: ignore[no-any-return]
+            return self._session.run(self.output_names, feeds)  # type: ignore[no-any-return]
         except Exception as error:
             raise ModelFailed(f"the model failed on this input: {_reason(error)}") from None
 
