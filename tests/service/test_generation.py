@@ -19,7 +19,7 @@ FIXED = Input(name="fixed", codec="tensor", dtype="float32", shape=(2,))
 
 
 def manifest(*inputs: Input) -> Manifest:
-    output = Output(name="y", kind="tensor", dtype="float32", shape=(1,))
+    output = Output(name="y", kind="image", dtype="float32", shape=(1, 2, 2), layout="NCHW")
     return Manifest(name="m", version=1, task="generation", inputs=inputs, outputs=(output,), files={"model.onnx": "0" * 64})
 
 
@@ -60,6 +60,15 @@ def test_giving_one_input_leaves_the_others_as_they_were():
 def test_instances_go_before_the_parameter():
     made = rows(LATENT, CLASS, sent=[{"class": 1}, {"class": "two"}, {}], **{"class": 0})
     assert [int(row["class"]) for row in made] == [1, 2, 0]
+
+
+def test_a_classifier_with_an_input_that_could_be_drawn_generates_nothing():
+    """The discriminator: its class may be drawn, its answer is no picture."""
+    classifier = manifest(FIXED, CLASS).model_copy(update={"task": "classification"})
+    numbers = manifest(LATENT).model_copy(update={"outputs": (Output(name="y", kind="tensor", dtype="float32", shape=(1,)),)})
+    for model in (classifier, numbers):
+        with pytest.raises(NotFound, match=":predict"):
+            rows_to_generate(model, [], check(GenerateParameters, {}))
 
 
 def test_what_is_refused():
