@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.codecs.tensor import check_tensor
 from service.errors import BadParameter, UnknownChoice
 from service.manifest import Baseline, Input, Manifest
 
@@ -78,6 +79,8 @@ def _kind(baseline: Baseline, entry: Input, x: Array) -> Chosen:
         case "constant":
             if baseline.value is None:
                 raise BadParameter("parameter 'baseline': 'constant' needs its value, send the number itself")
+            if not abs(baseline.value) <= np.finfo(np.float32).max:  # NaN too
+                raise BadParameter(f"parameter 'baseline': expected a number of float32's range, got {baseline.value}")
             return Chosen(baseline.value, fill=baseline.value)
         case "token":
             value = baseline.value if baseline.value is not None else entry.text.pad_id if entry.text else None
@@ -102,4 +105,6 @@ def _instance(spec: Any, entry: Input, x: Array) -> Chosen:
         raise BadParameter(f"parameter 'baseline': shape {list(array.shape)}, expected {list(x.shape[1:])} as the instance has")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadParameter("parameter 'baseline': holds NaN or Infinity")
+    if array.dtype.kind in "iu":  # indices: the model fails on one that it has no row for
+        check_tensor(array, entry)
     return Chosen("instance", input=array[None])

@@ -249,6 +249,13 @@ def test_parameters_that_do_not_exist_or_fit(client: httpx.Client, verb: str, pa
     is_error(post(client, TABLES, verb, {"instances": [ROW], "parameters": parameters}), 400, *words)
 
 
+@pytest.mark.parametrize("baseline", [1e308, -1e308, "NaN", "inf", "1e400", [0] * 3, [9_999_999] * 12])
+def test_baselines_that_are_none(client: httpx.Client, baseline: Any):
+    for bundle in (TEXTS, TABLES):
+        body = {"instances": [bundle.instance()], "parameters": {"baseline": baseline}}
+        is_error(post(client, bundle, "explain", body), 400)
+
+
 def test_the_same_from_a_query(client: httpx.Client):
     is_error(raw(client, TEXTS, b"fun", "text/plain", "explain", params={"target": "grand"}), 400, "grand", "positive")
     is_error(raw(client, TEXTS, b"fun", "text/plain", "explain", params={"steps": "ten"}), 400, "steps", "ten")
