@@ -136,8 +136,9 @@ def test_without_its_judge_the_recipe_says_what_to_train_first(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_epochs_on_all_digits_draw_recognisable_ones(data_folder: Path, tmp_path: Path) -> None:
-    """About six minutes; measured 0.84 after the first epoch and 0.99 after the second."""
+    """Minutes; the committed run had 0.85 after its first epoch and 0.98 after its second."""
     shutil.copytree(MODELS / "mnist-cnn", tmp_path / "models" / "mnist-cnn")
     session = Session(device="cpu", out=tmp_path / "models", runs=tmp_path / "runs", data=data_folder)
     folder, _ = train(Config(epochs=2), session)
