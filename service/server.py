@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -52,6 +53,8 @@ def run(settings: Settings) -> int:
     listening = _listen(settings.host, settings.port)
 
     def announce(registry: Registry) -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: later collections needn't walk through it while requests wait
         print(_announcement(settings, listening.getsockname()[1], registry), flush=True)
 
     config = uvicorn.Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from service.codecs.geometry import Geometry, Size, swapped, turn
+from service.codecs.geometry import Filter, Geometry, Size, swapped, turn
 from service.codecs.picture import ImageLimits, damaged, eight_bit, open_picture, orientation_of, peek_pixels
 from service.codecs.png import read_plain_png
 from service.errors import ModelFailed
@@ -44,7 +45,7 @@ def decode_image(data: bytes, policy: ImagePolicy, dtype: npt.DTypeLike, limits:
     """
     plain = read_plain_png(data, policy.width, policy.height, policy.channels)
     if plain is not None:
-        pixels, geometry = plain, _unchanged((policy.width, policy.height), policy)
+        pixels, geometry = plain, _unchanged((policy.width, policy.height), policy.filter)
     else:
         image = open_picture(data, limits)
         try:
@@ -101,8 +102,9 @@ class _Fitted:
     size: Size
 
 
-def _unchanged(size: Size, policy: ImagePolicy) -> Geometry:
-    return Geometry(size, size, (0.0, 0.0, float(size[0]), float(size[1])), size, policy.filter)
+@lru_cache(maxsize=64)  # of every picture that comes at the model's own size it is the same
+def _unchanged(size: Size, resampling: Filter) -> Geometry:
+    return Geometry(size, size, (0.0, 0.0, float(size[0]), float(size[1])), size, resampling)
 
 
 def _fitted_pixels(image: ImageFile, policy: ImagePolicy) -> tuple[Array, Geometry]:
