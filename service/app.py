@@ -94,13 +94,15 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
     )
-    app.router.routes[:0] = [*v1.verbs(), *v2.verbs(), *torchserve.verbs()]  # first: the router asks its routes in order
+    verbs = [*v1.verbs(), *v2.verbs(), *torchserve.verbs()]
+    app.router.routes[:0] = verbs  # first: the router asks its routes in order
     app.include_router(v1.router())
     app.include_router(v2.router())
     app.include_router(repository_routes(lifecycle))
     app.include_router(health_routes(registry, metrics, draining, strict=settings.strict_ready))
     app.add_middleware(
         Edge,
+        verbs=verbs,
         keys=Keys(settings.keys(), settings.administrators()),
         hosts=allowed_hosts(settings.host),
         draining=draining,

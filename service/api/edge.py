@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hmac
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.answers import error_answer
@@ -20,6 +22,8 @@ _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
 _ADMIN = "/v2/repository/models/"
 _REFUSALS = {401: "no_key", 403: "forbidden", 413: "too_large", 429: "share_used_up", 503: "unavailable"}
 """Statuses that refuse a request before any work, as the metrics name them."""
+_VERBS = (":predict", ":explain", ":generate", "/infer", "/explain")
+_TORCHSERVE = ("/predictions/", "/explanations/")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -67,8 +71,11 @@ def allowed_hosts(listening: str) -> frozenset[str] | None:
 class Edge:
     """The middleware. `scope["state"]["request_id"]` is the id for whoever answers below."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, hosts: frozenset[str] | None, draining: Draining, rejected: Counter) -> None:
+    def __init__(
+        self, app: ASGIApp, *, verbs: Sequence[Route], keys: Keys, hosts: frozenset[str] | None, draining: Draining, rejected: Counter
+    ) -> None:
         self._app = app
+        self._verbs = verbs
         self._keys = keys if keys.users or keys.administrators else None
         self._closed_admin = Keys()
         self._hosts = hosts
@@ -96,7 +103,21 @@ class Edge:
         except WhyserveError as error:
             await error_answer(error).send(identified)
             return
-        await self._app(scope, receive, identified)
+        await self._endpoint(scope)(scope, receive, identified)
+
+    def _endpoint(self, scope: Scope) -> ASGIApp:
+        """The verb that the path names, else the app.
+
+        A verb makes an answer of every error itself, so it needs none of what stands between here and the app's router
+        (error handling, exit stacks, routing: about 9 us of the 170 that a small network's prediction takes).
+        """
+        if scope["path"].endswith(_VERBS) or scope["path"].startswith(_TORCHSERVE):
+            for route in self._verbs:
+                match, found = route.matches(scope)
+                if match is Match.FULL:
+                    scope.update(found)
+                    return route.app
+        return self._app
 
     def _check(self, path: str, headers: Fields) -> None:
         if self._hosts is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from service.api.answers import JSON, Answer, json_answer, negotiate
 from service.api.bodies import BodyLimits
@@ -25,7 +25,7 @@ class TorchServe:
         self._serving = serving
         self._limits = limits
 
-    def verbs(self) -> list[BaseRoute]:
+    def verbs(self) -> list[Route]:
         """Plain routes, to stand first in the app's list."""
         predict = Verb(self._serving.registry, "predict", self._limits, self._predict)
         explain = Verb(self._serving.registry, "explain", self._limits, self._explain)

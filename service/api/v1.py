@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from service.api.answers import HTML, JSON, PNG, Answer, json_answer, negotiate, page_answer, picture_answer
 from service.api.bodies import BodyLimits
@@ -33,10 +33,10 @@ class V1:
         self._serving = serving
         self._limits = limits
 
-    def verbs(self) -> list[BaseRoute]:
+    def verbs(self) -> list[Route]:
         """Plain routes, to stand first in the app's list."""
         handles: dict[Operation, Handle] = {"predict": self._predict, "explain": self._explain, "generate": self._generate}
-        routes: list[BaseRoute] = []
+        routes: list[Route] = []
         for operation, handle in handles.items():
             app = Verb(self._serving.registry, operation, self._limits, handle)
             paths = ("/v1/models/{name}:", "/v1/models/{name}/versions/{version}:")

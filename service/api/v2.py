@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 import service
 from service.api.answers import Answer
@@ -39,7 +39,7 @@ class V2:
         self._serving = serving
         self._limits = limits
 
-    def verbs(self) -> list[BaseRoute]:
+    def verbs(self) -> list[Route]:
         """Plain routes, to stand first in the app's list."""
         infer = Verb(self._serving.registry, "predict", self._limits, self._infer)
         explain = Verb(self._serving.registry, "explain", self._limits, self._explain)
