@@ -108,3 +108,22 @@ async def test_an_executor_that_was_shut_down_fails_the_request_and_does_not_han
     batcher = make(Doubling(), executor)
     with pytest.raises(RuntimeError):
         await asyncio.wait_for(batcher.run(rows(1)), 5)
+
+
+async def test_requests_that_are_being_read_join_the_run():
+    session = Doubling()
+    batcher = make(session)
+
+    async def a_turn_later(value: float):
+        await asyncio.sleep(0)
+        return await batcher.run(rows(value))
+
+    await asyncio.gather(batcher.run(rows(1)), a_turn_later(2), a_turn_later(3))
+    assert session.batches == [3]
+
+
+async def test_a_full_batch_waits_for_nobody():
+    session = Doubling()
+    batcher = make(session, max_rows=2)
+    await asyncio.gather(*(batcher.run(rows(k)) for k in range(4)))
+    assert session.batches == [2, 2]
