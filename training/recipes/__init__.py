@@ -27,7 +27,7 @@ RECIPES = {
         Recipe("wine-perceptron", "training.recipes.wine_perceptron", "one layer: wine quality from eleven laboratory figures", "< 1"),
         Recipe("wine-mlp", "training.recipes.wine_mlp", "several layers on the same table; what depth, dropout, L1 and L2 do", "3"),
         Recipe("mnist-cnn", "training.recipes.mnist_cnn", "handwritten digits, convolutions", "10"),
-        Recipe("sst2-gru", "training.recipes.sst2_gru", "sentiment of film reviews, bidirectional GRU", "10"),
+        Recipe("sst2-gru", "training.recipes.sst2_gru", "sentiment of film reviews, bidirectional GRU", "2"),
         Recipe("mnist-gan", "training.recipes.mnist_gan", "draws handwritten digits: conditional DCGAN, two bundles", "40"),
     )
 }
