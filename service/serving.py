@@ -107,7 +107,9 @@ class Serving:
         watch.lap("predict")
         found: dict[int, Explanation] = {}
         for block in _blocks([i.tensors for i in instances], self._max_instances):
-            answers = await pool.explain(model.name, model.version, block.feeds, request.of_instances(block.places))
+            answers = await pool.explain(
+                model.name, model.version, block.feeds, request.of_instances(block.places), model.bundle.model_sha256
+            )
             found.update(zip(block.places, answers, strict=True))
         watch.lap("explain")
         explanations = [found[place] for place in range(len(instances))]
@@ -121,7 +123,7 @@ class Serving:
         watch = Stopwatch(model.series)
         feeds = model.decoder.check(arrays)
         watch.lap("preprocess")
-        answers = await pool.explain(model.name, model.version, feeds, request)
+        answers = await pool.explain(model.name, model.version, feeds, request, model.bundle.model_sha256)
         watch.lap("explain")
         self._count(model, request.method.name, answers)
         return ExplainAnswer(tuple(answers))

@@ -91,8 +91,12 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         extra = [(b"x-request-id", request_id.encode("latin-1"))]
 
+        answering = False
+
         async def identified(message: Message) -> None:
+            nonlocal answering
             if message["type"] == "http.response.start":
+                answering = True
                 if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN):
                     self._rejected.labels(_REFUSALS[message["status"]]).inc()
                 message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
@@ -103,7 +107,12 @@ class Edge:
         except WhyserveError as error:
             await error_answer(error).send(identified)
             return
-        await self._endpoint(scope)(scope, receive, identified)
+        try:
+            await self._endpoint(scope)(scope, receive, identified)
+        except Exception as error:
+            if answering:  # too late for another answer: the server closes the connection
+                raise
+            await error_answer(error).send(identified)
 
     def _endpoint(self, scope: Scope) -> ASGIApp:
         """The verb that the path names, else the app.

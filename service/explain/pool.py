@@ -103,8 +103,15 @@ class Pool:
         """Explanations that wait or run."""
         return self._pending
 
-    async def explain(self, model: str, version: int, tensors: Mapping[str, NDArray[Any]], request: ExplainRequest) -> list[Explanation]:
-        """One explanation a row of `tensors` (n, ..), by graph input.
+    async def explain(
+        self,
+        model: str,
+        version: int,
+        tensors: Mapping[str, NDArray[Any]],
+        request: ExplainRequest,
+        sha256: str | None = None,
+    ) -> list[Explanation]:
+        """One explanation a row of `tensors` (n, ..), by graph input, of the model file with that hash (None: whichever is there).
 
         Raises what the explainer raises (BadParameter, ParityRefused, NotExplainable, DeadlineExceeded, ..), and Unavailable
         where the queue is full or explainers are lost. Cancelling this cancels the computing.
@@ -114,6 +121,8 @@ class Pool:
         async def ask(explainer: Explainer) -> list[Explanation]:
             left = deadline - time.monotonic()
             wire: dict[str, Any] = to_wire(request) | {"timeout": max(1, int(left * 1e6))}
+            if sha256 is not None:
+                wire["model_sha256"] = sha256
             inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
             body, length = encode_request(InferRequest(inputs, parameters=wire, binary_default=True))
             headers = {} if length is None else {LENGTH_HEADER: str(length)}

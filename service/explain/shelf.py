@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from service.errors import NotFound
+from service.errors import NotFound, Unavailable
 from service.repository.bundle import Bundle, find_bundles, read_bundle
 
 Item = TypeVar("Item")
@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held(Generic[Item]):
     stamp: tuple[int, int]
+    sha256: str
     item: Item
 
 
@@ -30,20 +31,25 @@ class Shelf(Generic[Item]):
         self._most = most
         self._held: OrderedDict[tuple[str, int], _Held[Item]] = OrderedDict()
 
-    def get(self, name: str, version: int) -> Item:
-        """Raises NotFound, and what loading raises."""
+    def get(self, name: str, version: int, sha256: str | None = None) -> Item:
+        """The model; where `sha256` is given, that very file of it.
+
+        Raises NotFound, Unavailable where another file lies there now than the one that is served, and what loading raises.
+        """
         key = (name, version)
         location = next((at for at in find_bundles(self._models, self._model_name) if (at.name, at.version) == key), None)
         if location is None:
             raise NotFound(f"no model {name!r} version {version}")
-        bundle = read_bundle(location) if key not in self._held else None
         file = location.folder / "model.onnx"
         stamp = (file.stat().st_mtime_ns, file.stat().st_size)
         held = self._held.get(key)
         if held is None or held.stamp != stamp:
-            held = _Held(stamp, self._load(bundle or read_bundle(location)))
+            bundle = read_bundle(location)
+            held = _Held(stamp, bundle.model_sha256, self._load(bundle))
         self._held[key] = held
         self._held.move_to_end(key)
         while len(self._held) > self._most:
             self._held.popitem(last=False)
+        if sha256 is not None and held.sha256 != sha256:
+            raise Unavailable(f"model {name!r} version {version} on disk isn't the one that is served any more: load it anew")
         return held.item

@@ -90,6 +90,7 @@ class Worker:
         asked = decode_request(body, None if length is None else int(length))
         parameters = dict(asked.parameters)
         microseconds = parameters.pop("timeout", None)
+        sha256 = parameters.pop("model_sha256", None)
         seconds = self._max_timeout if microseconds is None else float(microseconds) / 1e6
         token = Token(seconds)
 
@@ -98,7 +99,7 @@ class Worker:
             from service.explain.explainer import explain, shapes
 
             token.check()
-            subject = self._shelf.get(request.path_params["name"], request.path_params["version"])
+            subject = self._shelf.get(request.path_params["name"], request.path_params["version"], None if sha256 is None else str(sha256))
             chosen = resolve(subject.manifest, parameters | {"timeout": seconds}, max_timeout=seconds)
             answer = explain(subject, chosen, asked.inputs, token, self._memory)
             response = encode(answer, shapes(subject, asked.inputs), subject.manifest.name, str(subject.manifest.version), asked.id)

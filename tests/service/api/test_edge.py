@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from support import bundle_named, is_error, png, serving
+
+from service.api.edge import Draining, Edge, Keys
+from service.telemetry import Metrics
 
 TABLES = bundle_named("wine-perceptron")
 BODY = {"instances": [TABLES.instance()]}
@@ -116,3 +120,22 @@ async def test_explanations_turned_off_are_refused_with_the_reason():
     async with serving() as client:
         is_error(await client.post(f"{TABLES.v1}:explain", json=BODY), 400, "WHYSERVE_EXPLAINERS")
         is_error(await client.get(f"{TABLES.v1}/methods"), 400, "WHYSERVE_EXPLAINERS")
+
+
+async def test_an_error_nobody_foresaw_is_json_with_an_id_and_without_internals():
+    async def broken(scope, receive, send):
+        raise RuntimeError("secret internals")
+
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+
+    edge = Edge(broken, verbs=[], keys=Keys(), hosts=None, draining=Draining(), rejected=Metrics().rejected)
+    scope = {"type": "http", "path": "/v2", "method": "GET", "headers": [(b"x-request-id", b"mine")]}
+    await edge(scope, None, send)
+    start, body = sent
+    assert start["status"] == 500
+    assert (b"x-request-id", b"mine") in start["headers"]
+    assert json.loads(body["body"])["code"] == "internal"
+    assert b"secret" not in body["body"]

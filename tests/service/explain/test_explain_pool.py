@@ -19,7 +19,7 @@ from service.explain.cancel import Token
 from service.explain.explainer import explain
 from service.explain.methods import resolve
 from service.explain.pool import Pool
-from service.manifest import Manifest
+from service.manifest import Manifest, sha256_of
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ENDLESS = {"tolerance": 1e-9, "max_steps": 1000}
@@ -161,3 +161,12 @@ def test_nothing_is_left_when_it_stops(bundles: Path, run: Run) -> None:
 
     run(begin_and_end())
     assert {p.pid for p in psutil.Process().children()} == before
+
+
+def test_a_file_that_is_not_the_served_one_is_not_explained(pool: Pool, run: Run, bundles, images) -> None:
+    request = asked(bundles, "cnn")
+    served = sha256_of(bundles / "cnn" / "1" / "model.onnx")
+    (found,) = run(pool.explain("cnn", 1, {"image": images[:1]}, request, served))
+    assert found.attributions is not None
+    with pytest.raises(Unavailable, match="isn't the one that is served"):
+        run(pool.explain("cnn", 1, {"image": images[:1]}, request, "0" * 64))
