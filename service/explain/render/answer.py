@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from service.codecs.explanation import as_height_width_channel
 from service.codecs.geometry import Geometry
 from service.codecs.image import image_output_pixels
 from service.codecs.instance import Instance
@@ -65,7 +66,7 @@ def _overlay(manifest: Manifest, instance: Instance, explanation: Explanation) -
     if declared is None or declared.name not in instance.encoded:
         return None
     sent, geometry = _sent(declared, instance)
-    return render_overlay(sent, _height_width_channel(attributions[declared.name], declared), geometry)
+    return render_overlay(sent, as_height_width_channel(attributions[declared.name], declared), geometry)
 
 
 def _figure(manifest: Manifest, instance: Instance, prediction: Prediction, explanation: Explanation) -> Image.Image:
@@ -75,7 +76,7 @@ def _figure(manifest: Manifest, instance: Instance, prediction: Prediction, expl
         return draw_latent(made, latent_bars(manifest.inputs, instance.tensors, attributions), words)
     if (declared := _picture_input(manifest, attributions)) is not None:
         sent, geometry = _sent(declared, instance)
-        return render_figure(sent, _height_width_channel(attributions[declared.name], declared), geometry, words)
+        return render_figure(sent, as_height_width_channel(attributions[declared.name], declared), geometry, words)
     return draw_bars(_bars(manifest.inputs, instance, attributions), words)
 
 
@@ -99,7 +100,7 @@ def _section(manifest: Manifest, instance: Instance, prediction: Prediction, exp
 def _fragment(declared: Input, instance: Instance, attributions: Array) -> str:
     if declared.image:
         sent, geometry = _sent(declared, instance)
-        panels = render_panels(sent, _height_width_channel(attributions, declared), geometry)
+        panels = render_panels(sent, as_height_width_channel(attributions, declared), geometry)
         shown = "".join(
             image_html(panel, alt) for panel, alt in zip(panels, ("the picture as sent", "what spoke for and against"), strict=True)
         )
@@ -148,12 +149,7 @@ def _sent(declared: Input, instance: Instance) -> tuple[Image.Image, Geometry]:
         geometry = instance.images[declared.name].geometry
         limits = ImageLimits(geometry.sent[0] * geometry.sent[1])  # it has passed the server's own
         return as_seen(instance.encoded[declared.name], policy, limits), geometry
-    pixels = np.clip(_height_width_channel(instance.tensors[declared.name], declared), 0, 255).astype(np.uint8)
+    pixels = np.clip(as_height_width_channel(instance.tensors[declared.name], declared), 0, 255).astype(np.uint8)
     frame = (policy.width, policy.height)
     geometry = Geometry(frame, frame, (0.0, 0.0, float(frame[0]), float(frame[1])), frame, policy.filter)
     return Image.fromarray(pixels.squeeze(2) if policy.channels == 1 else pixels).convert("RGB"), geometry
-
-
-def _height_width_channel(array: Array, declared: Input) -> Array:
-    assert declared.image is not None
-    return array if declared.image.layout == "NHWC" else array.transpose(1, 2, 0)
