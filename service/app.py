@@ -27,6 +27,7 @@ from service.codecs.instance import Limits
 from service.engine.processors import usable_cpus
 from service.engine.session import choose_providers
 from service.errors import BadRequest, WhyserveError
+from service.explain.methods.request import Limits as ExplainLimits
 from service.explain.pool import Pool
 from service.lifecycle import Lifecycle
 from service.repository.bundle import find_bundles
@@ -60,12 +61,10 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         metrics,
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
-        max_steps=settings.max_steps,
-        timeout=settings.timeout,
+        limits=ExplainLimits(settings.timeout, settings.max_steps, settings.max_samples),
     )
-    loader = Loader(
-        settings.device, threads, Limits(settings.max_pixels, settings.max_characters, settings.max_instances), executor, metrics
-    )
+    decoding = Limits(settings.max_pixels, settings.max_characters, settings.max_instances, settings.max_sound_samples)
+    loader = Loader(settings.device, threads, decoding, executor, metrics)
     limits = BodyLimits(settings.max_body_bytes, settings.max_instances)
     lifecycle = Lifecycle(serving, loader, limits, metrics, settings.models, settings.model_name)
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from service import companions
 from service.budget import Budget
 from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.output import encode_predictions
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
+from service.explain.agreement import Agreement, agreement
 from service.explain.answer import ExplainAnswer, Explanation
-from service.explain.methods import ExplainRequest, available, resolve
+from service.explain.methods import ExplainRequest, available, resolve, resolve_all
+from service.explain.methods.request import Limits, with_companions
 from service.explain.pool import Pool
 from service.generation import Rows, draw_missing, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
@@ -33,10 +36,17 @@ _BYTES_A_PIXEL = 3 + 3 * 4
 class Explained:
     """What `:explain` found, one entry an instance in each list."""
 
-    request: ExplainRequest
+    requests: tuple[ExplainRequest, ...]
+    """One a method."""
     instances: list[Instance]
     predictions: list[dict[str, Any]]
-    explanations: list[Explanation]
+    explanations: list[tuple[Explanation, ...]]
+    """One a method in each."""
+
+    @property
+    def agreements(self) -> list[Agreement] | None:
+        """How far the methods agree, an instance each; None where there is one method only."""
+        return [agreement(each) for each in self.explanations] if len(self.requests) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,16 +76,15 @@ class Serving:
         *,
         decoding_bytes: int,
         max_instances: int,
-        max_steps: int,
-        timeout: float,
+        limits: Limits,
     ) -> None:
         self.registry = registry
         self.pool = pool
         self._metrics = metrics
         self._decoding = Budget(decoding_bytes)
         self._max_instances = max_instances
-        self._max_steps = max_steps
-        self._timeout = timeout
+        self._limits = limits
+        self._timeout = limits.timeout
 
     async def predict(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: PredictParameters) -> list[dict[str, Any]]:
         """One prediction an instance. Raises BadInput, TooLarge, ModelFailed, DeadlineExceeded."""
@@ -91,37 +100,53 @@ class Serving:
     async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Explained:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
         pool = self._explainers()
-        request = resolve(model.manifest, parameters, max_timeout=self._timeout, max_steps=self._max_steps)
-        targets = request.parameters.targets
+        requests = resolve_all(model.manifest, parameters, self._limits)
+        targets = requests[0].parameters.targets
         if targets is not None and len(targets) != len(sent):
             raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
         watch = Stopwatch(model.series)
-        complete = draw_missing(model.manifest, sent, request.parameters.seed)
+        seed = requests[0].parameters.seed
+        complete = draw_missing(model.manifest, sent, seed)
         instances = [
-            _noted(instance, whole.keys() - part.keys(), request.parameters.seed)
+            _noted(instance, whole.keys() - part.keys(), seed)
             for instance, whole, part in zip(await self.decode(model, complete), complete, sent, strict=True)
         ]
+        requests = tuple([await self._with_companions(model, request) for request in requests])
         watch.lap("preprocess")
         ran = await self.run(model, [i.tensors for i in instances])
-        predictions = _predictions(model, ran, request.top_k)
+        predictions = _predictions(model, ran, requests[0].parameters.top_k)
         watch.lap("predict")
+        blocks = list(_blocks([i.tensors for i in instances], self._max_instances))
+        by_method = [await self._explained(pool, model, request, blocks) for request in requests]
+        watch.lap("explain")
+        return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
+
+    async def _explained(self, pool: Pool, model: LoadedModel, request: ExplainRequest, blocks: list[_Block]) -> list[Explanation]:
+        """One method's explanations, in the request's order."""
         found: dict[int, Explanation] = {}
-        for block in _blocks([i.tensors for i in instances], self._max_instances):
+        for block in blocks:
             answers = await pool.explain(
                 model.name, model.version, block.feeds, request.of_instances(block.places), model.bundle.model_sha256
             )
             found.update(zip(block.places, answers, strict=True))
-        watch.lap("explain")
-        explanations = [found[place] for place in range(len(instances))]
+        explanations = [found[place] for place in range(len(found))]
         self._count(model, request.method.name, explanations)
-        return Explained(request, instances, predictions, explanations)
+        return explanations
+
+    async def _with_companions(self, model: LoadedModel, request: ExplainRequest) -> ExplainRequest:
+        """The request with its baseline and reference decoded, within the budget for decoding."""
+        inputs = model.manifest.inputs
+        async with self._decoding.hold(companions.encoded_pixels(request, inputs, model.decoder) * _BYTES_A_PIXEL):
+            return await asyncio.to_thread(companions.decoded, request, inputs, model.decoder, self._max_instances)
 
     async def explain_arrays(self, model: LoadedModel, arrays: Mapping[str, Array], parameters: Mapping[str, Any]) -> ExplainAnswer:
         """Explanations for whole batches (n, ...) of the graph's own inputs. Raises what `explain` raises."""
         pool = self._explainers()
-        request = resolve(model.manifest, parameters, max_timeout=self._timeout, max_steps=self._max_steps)
+        request = resolve(model.manifest, parameters, self._limits)
         watch = Stopwatch(model.series)
-        feeds = model.decoder.check(arrays)
+        request, rows = with_companions(request, arrays, {i.name for i in model.graph_inputs})
+        request = await self._with_companions(model, request)
+        feeds = model.decoder.check(rows)
         watch.lap("preprocess")
         answers = await pool.explain(model.name, model.version, feeds, request, model.bundle.model_sha256)
         watch.lap("explain")

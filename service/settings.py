@@ -60,10 +60,12 @@ class Settings(BaseSettings):
 
     max_body_mib: int = Field(default=64, gt=0, description="largest request body, also after decompression")
     max_pixels: int = Field(default=24_000_000, gt=0, description="largest picture, width x height")
-    max_decoding_mib: int = Field(default=512, gt=0, description="memory for all the pictures that are being decoded at once")
+    max_sound_samples: int = Field(default=24_000_000, gt=0, description="longest sound, samples x channels")
+    max_decoding_mib: int = Field(default=512, gt=0, description="memory for all the pictures and sounds that are being decoded at once")
     max_instances: int = Field(default=256, gt=0, description="most instances of one request")
     max_characters: int = Field(default=100_000, gt=0, description="longest text")
     max_steps: int = Field(default=1000, gt=0, description="most steps a request may ask for")
+    max_samples: int = Field(default=10_000, gt=0, description="most samples a request may ask for")
     timeout: float = Field(default=60.0, gt=0, description="seconds that a request may take at most")
     grace: float = Field(default=5.0, ge=0, description="seconds between SIGTERM (ready turns 503) and the end of listening")
     strict_ready: bool = Field(default=False, description="one refused bundle keeps the server not ready")

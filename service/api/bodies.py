@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import zlib
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
+from service.codecs.sent import kind_of, sent_instance
 from service.errors import BadInput, BadRequest, TooLarge, UnsupportedMediaType
 from service.manifest import Input
 
@@ -33,6 +32,7 @@ _MAGIC = (
     (b"BM", "image"),
     (b"II*\x00", "image"),
     (b"MM\x00*", "image"),
+    (b"fLaC", "audio"),
 )
 _LONG = 1 << 20
 _TAKES = "application/json, image/*, text/plain, audio/wav, multipart/form-data"
@@ -141,7 +141,7 @@ def parse_json(body: bytes, query: Mapping[str, str], inputs: tuple[Input, ...],
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is no valid JSON: {error} (NaN and Infinity are no JSON)") from None
     if not isinstance(document, dict):
-        raise BadRequest(f'expected a JSON object {{"instances": [..]}}, got {_kind(document)}')
+        raise BadRequest(f'expected a JSON object {{"instances": [..]}}, got {kind_of(document)}')
     unknown = set(document) - {"instances", "inputs", "parameters", "id"}
     if unknown:
         raise BadRequest(f"unknown field {sorted(unknown)[0]!r}; expected instances (or inputs) and parameters")
@@ -151,45 +151,11 @@ def parse_json(body: bytes, query: Mapping[str, str], inputs: tuple[Input, ...],
     if may_be_none and not instances:
         instances = []
     elif not isinstance(instances, list) or not instances:
-        raise BadRequest(f'"instances": expected a list with at least one entry, got {_kind(instances)}')
+        raise BadRequest(f'"instances": expected a list with at least one entry, got {kind_of(instances)}')
     parameters = document.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise BadRequest(f'"parameters": expected an object, got {_kind(parameters)}')
-    return Parsed([_instance(value, inputs) for value in instances], {**query, **parameters})
-
-
-def _instance(value: Any, inputs: tuple[Input, ...]) -> dict[str, Any]:
-    names = {i.name for i in inputs}
-    if isinstance(value, dict) and not _is_encoded(value) and value.keys() <= names and value:
-        return {name: _value(part) for name, part in value.items()}
-    if len(inputs) > 1:
-        unknown = f" with {sorted(value.keys() - names)[0]!r}" if isinstance(value, dict) and value.keys() - names else ""
-        raise BadInput(f"an instance of this model is an object with the inputs {sorted(names)}, got {_kind(value)}{unknown}")
-    return {inputs[0].name: _value(value)}
-
-
-def _is_encoded(value: Mapping[str, Any]) -> bool:
-    return len(value) == 1 and ("b64" in value or "data" in value) and isinstance(next(iter(value.values())), str)
-
-
-def _value(value: Any) -> Any:
-    """The bytes of an encoded value; anything else as it is."""
-    if not isinstance(value, dict) or not _is_encoded(value):
-        return value
-    text = next(iter(value.values()))
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadInput('"b64": not valid base64') from None
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number", type(None): "null"}
-    if isinstance(value, list) and not value:
-        return "an empty list"
-    return names.get(type(value), type(value).__name__)
+        raise BadRequest(f'"parameters": expected an object, got {kind_of(parameters)}')
+    return Parsed([sent_instance(value, inputs) for value in instances], {**query, **parameters})
 
 
 # ------------------------------------------------------------------------------------------------------------------- raw

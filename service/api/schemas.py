@@ -81,6 +81,7 @@ class Explanation(Body):
     truncated_at: int | None = None
     geometry: dict[str, Any] | None = Field(default=None, description="maps attributions back to the picture as it was sent")
     coordinates: Literal["model", "sent"] | None = None
+    sound: dict[str, Any] | None = Field(default=None, description="of an encoded sound: attribution i is at i / sample_rate seconds")
     instance_output: float
     baseline_output: float | None
     convergence_delta: float | None
@@ -91,13 +92,22 @@ class Explanation(Body):
     rows: int
     parameters: dict[str, Any]
     precision: str
+    signed: bool = Field(description="false: magnitudes, which say nothing of for and against")
+    quality: dict[str, Any] | None = Field(default=None, description="with quality=true: figures that say how far to trust it")
+    verdict: str | None = Field(default=None, description="with quality=true: those figures in words")
     warnings: list[str]
     seconds: float
 
 
+class Agreement(Body):
+    methods: list[str]
+    spearman: list[list[float | None]] = Field(description="rank correlation of each pair of methods, -1 to 1")
+
+
 class Explanations(Signed):
     predictions: list[Classification | dict[str, Any]]
-    explanations: list[Explanation]
+    explanations: list[Explanation] = Field(description="one an instance; of several methods one a method, instance by instance")
+    agreement: list[Agreement] | None = Field(default=None, description="of several methods: one an instance")
     model_sha256: str
 
 

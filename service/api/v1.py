@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -57,8 +58,13 @@ class V1:
             return picture_answer(await asyncio.to_thread(draw_picture, call.model.manifest, explained))
         if form == HTML:
             return page_answer(await asyncio.to_thread(draw_page, call.model.manifest, explained))
-        explanations = encode_explained(call.model.manifest, explained)
-        document = {"predictions": explained.predictions, "explanations": explanations, "model_sha256": call.model.bundle.model_sha256}
+        document = {
+            "predictions": explained.predictions,
+            "explanations": encode_explained(call.model.manifest, explained),
+            "model_sha256": call.model.bundle.model_sha256,
+        }
+        if (agreements := explained.agreements) is not None:
+            document["agreement"] = [asdict(each) for each in agreements]
         return json_answer(document | _signature(call))
 
     async def _generate(self, call: Call) -> Answer:
@@ -116,10 +122,12 @@ async def _only_sent(_: Request) -> Response:
 
 
 def encode_explained(manifest: Manifest, explained: Explained) -> list[dict[str, Any]]:
-    """One explanation an instance, as JSON values. Raises TooLarge."""
+    """One explanation an instance, as JSON values; of several methods one a method, instance by instance. Raises TooLarge."""
+    coordinates = explained.requests[0].parameters.coordinates
     return [
-        encode_explanation(manifest, instance, found.attributions, found.fields, explained.request.parameters.coordinates)
+        encode_explanation(manifest, instance, one.attributions, one.fields, coordinates)
         for instance, found in zip(explained.instances, explained.explanations, strict=True)
+        for one in found
     ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from service.codecs.audio import AudioLimits, DecodedSound, decode_sound, peek_samples
 from service.codecs.image import DecodedImage, ImageLimits, decode_image, peek_pixels
 from service.codecs.table import decode_row
 from service.codecs.tensor import check_tensor, decode_tensor
@@ -20,6 +21,7 @@ Array = np.ndarray[Any, Any]
 
 _QUICK_PIXELS = 256 * 256
 _QUICK_CHARACTERS = 4096
+_QUICK_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Limits:
     max_pixels: int
     max_characters: int
     max_instances: int
+    max_sound_samples: int = 24_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +45,8 @@ class Instance:
     """By input: those pictures as they were sent."""
     texts: dict[str, DecodedText]
     warnings: tuple[str, ...] = ()
+    sounds: dict[str, DecodedSound] = field(default_factory=dict)
+    """By input: sounds that were sent encoded."""
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -56,6 +61,7 @@ class InstanceDecoder:
         self._limits = limits
         self._batches = tuple(_as_batch(declared) for declared in graph_inputs(manifest))
         self._images = ImageLimits(max_pixels=limits.max_pixels)
+        self._sounds = AudioLimits(max_samples=limits.max_sound_samples)
         self._texts = {
             i.name: TextDecoder((folder / i.text.tokenizer).read_bytes(), i.text, max_characters=limits.max_characters)
             for i in manifest.inputs
@@ -63,16 +69,20 @@ class InstanceDecoder:
         }
 
     def pixels(self, sent: Mapping[str, Any]) -> int:
-        """How many pixels decoding this instance will hold, from the pictures' headers. Raises BadInput, TooLarge."""
-        encoded = (sent.get(i.name) for i in self._inputs if i.codec == "image")
-        return sum(peek_pixels(value, self._images) for value in encoded if isinstance(value, bytes))
+        """How many pixels, and samples of sound, decoding this instance will hold, from the headers. Raises BadInput, TooLarge."""
+        pictures = (value for i in self._inputs if i.image and isinstance(value := sent.get(i.name), bytes))
+        sounds = (value for i in self._inputs if i.audio and isinstance(value := sent.get(i.name), bytes))
+        return sum(peek_pixels(value, self._images) for value in pictures) + sum(peek_samples(value, self._sounds) for value in sounds)
 
     def is_quick(self, sent: Mapping[str, Any]) -> bool:
-        """Whether decoding takes less than a hop to a thread and back. Raises BadInput, TooLarge by a picture's header."""
+        """Whether decoding takes less than a hop to a thread and back. Raises BadInput, TooLarge by a header."""
         for declared in self._inputs:
             value = sent.get(declared.name)
             if declared.image:
                 if isinstance(value, bytes) and peek_pixels(value, self._images) > _QUICK_PIXELS:
+                    return False
+            elif declared.audio:
+                if isinstance(value, bytes) and peek_samples(value, self._sounds) > _QUICK_SAMPLES:
                     return False
             elif declared.text and isinstance(value, bytes | str) and len(value) > _QUICK_CHARACTERS:
                 return False
@@ -89,7 +99,13 @@ class InstanceDecoder:
         if len(sent) > len(self._inputs):
             unknown = sorted(set(sent) - {i.name for i in self._inputs})
             raise BadInput(f"unknown input {unknown[0]!r}; this model takes {[i.name for i in self._inputs]}")
-        return Instance(instance.tensors, instance.images, instance.encoded, instance.texts, tuple(warnings)) if warnings else instance
+        return replace(instance, warnings=tuple(warnings)) if warnings else instance
+
+    def decode_value(self, name: str, value: Any) -> Array:
+        """The tensor of one input alone, without the batch axis. Raises BadInput, TooLarge, UnknownChoice."""
+        instance = Instance({}, {}, {}, {})
+        self._decode_input(next(i for i in self._inputs if i.name == name), value, instance, [])
+        return instance.tensors[name]
 
     def _decode_input(self, declared: Input, value: Any, instance: Instance, warnings: list[str]) -> None:
         name = declared.name
@@ -106,6 +122,11 @@ class InstanceDecoder:
                 instance.tensors[declared.text.lengths] = np.array(len(text.ids), np.int64)
             if text.truncated_at is not None:
                 warnings.append(f"the text was cut after {len(text.ids)} tokens, at character {text.truncated_at}")
+        elif declared.audio and isinstance(value, bytes):
+            sound = decode_sound(value, declared, self._sounds)
+            instance.tensors[name] = sound.tensor
+            instance.sounds[name] = sound
+            warnings += sound.warnings(declared.audio.sample_rate)
         elif declared.table:
             instance.tensors[name] = decode_row(value, declared)
         elif isinstance(value, bytes):

@@ -27,6 +27,7 @@ from service.codecs.v2 import InferRequest, decode_response, encode_request
 from service.errors import DeadlineExceeded, NotExplainable, Unavailable
 from service.explain.answer import Explanation, decode
 from service.explain.methods import ExplainRequest, to_wire
+from service.explain.methods.request import companions
 from service.explain.remote import LENGTH_HEADER, Explainer, Lost, started
 from service.explain.status import TwinStatus
 from service.settings import Settings
@@ -123,7 +124,7 @@ class Pool:
             wire: dict[str, Any] = to_wire(request) | {"timeout": max(1, int(left * 1e6))}
             if sha256 is not None:
                 wire["model_sha256"] = sha256
-            inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+            inputs = {name: np.ascontiguousarray(array) for name, array in (dict(tensors) | companions(request)).items()}
             body, length = encode_request(InferRequest(inputs, parameters=wire, binary_default=True))
             headers = {} if length is None else {LENGTH_HEADER: str(length)}
             content, found = await explainer.ask("POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)

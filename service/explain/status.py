@@ -21,6 +21,10 @@ class TwinStatus(BaseModel):
     """Inputs that no gradient of the output reaches."""
     problem: str = ""
     """Why there is no twin at all."""
+    refused: dict[str, str] = {}
+    """Methods that this twin can't carry although it passes gradients, with the reason: layers that its graph has lost."""
+    straight_through: tuple[str, ...] = ()
+    """Operators that round, whose gradient is taken as if they didn't."""
 
     @property
     def usable(self) -> bool:
@@ -33,6 +37,12 @@ class TwinStatus(BaseModel):
             return self.problem
         if self.unsupported:
             return f"the model has operators that can't be rebuilt in torch: {', '.join(self.unsupported)}"
-        if self.parity_error is not None and not self.parity_error <= self.parity_limit:  # NaN is beyond every limit
+        if self.beyond_parity:
             return f"the model's twin differs from the served model: parity error {self.parity_error:.2g}, limit {self.parity_limit:.2g}"
         return ""
+
+    @property
+    def beyond_parity(self) -> bool:
+        """Whether there is a twin that doesn't agree with the served model."""
+        tried = not self.problem and not self.unsupported and self.parity_error is not None
+        return tried and not self.parity_error <= self.parity_limit  # type: ignore[operator]  # NaN is beyond every limit

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BadParameter, UnknownChoice
-from service.explain.methods import Region
+from service.explain.methods.parameters import Region
 from service.manifest import Output
 
 Spec = int | str | list[int] | Region | None

@@ -31,6 +31,7 @@ from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.isolation import limit_memory, yield_to_server
 from service.explain.methods import available, resolve
+from service.explain.methods.request import Limits, with_companions
 from service.explain.shelf import Shelf
 from service.explain.subject import Subject, load
 
@@ -100,9 +101,10 @@ class Worker:
 
             token.check()
             subject = self._shelf.get(request.path_params["name"], request.path_params["version"], None if sha256 is None else str(sha256))
-            chosen = resolve(subject.manifest, parameters | {"timeout": seconds}, max_timeout=seconds)
-            answer = explain(subject, chosen, asked.inputs, token, self._memory)
-            response = encode(answer, shapes(subject, asked.inputs), subject.manifest.name, str(subject.manifest.version), asked.id)
+            wanted = resolve(subject.manifest, parameters | {"timeout": seconds}, Limits(timeout=seconds))
+            wanted, tensors = with_companions(wanted, asked.inputs, {info.name for info in subject.served.inputs})
+            answer = explain(subject, wanted, tensors, token, self._memory)
+            response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
             return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
         content, header_length = await self._run(request, token, compute)

@@ -44,8 +44,8 @@ def draw_picture(manifest: Manifest, explained: Explained) -> bytes:
 
     Raises NotExplainable where an explanation holds no attributions, with its warning.
     """
-    cases = list(zip(explained.instances, explained.predictions, explained.explanations, strict=True))
-    picture = _overlay(manifest, explained.instances[0], explained.explanations[0]) if len(cases) == 1 else None
+    cases = _cases(explained)
+    picture = _overlay(manifest, cases[0][0], cases[0][2]) if len(cases) == 1 else None
     picture = picture or render_grid([_figure(manifest, *case) for case in cases])
     buffer = BytesIO()
     picture.save(buffer, "PNG")
@@ -54,9 +54,15 @@ def draw_picture(manifest: Manifest, explained: Explained) -> bytes:
 
 def draw_page(manifest: Manifest, explained: Explained) -> str:
     """A self-contained page with one section an explanation; one without attributions shows its warning instead."""
-    cases = zip(explained.instances, explained.predictions, explained.explanations, strict=True)
     title = manifest.title or manifest.name
-    return render_page(title, [_section(manifest, *case) for case in cases], f"{manifest.name}, version {manifest.version} · whyserve")
+    sections = [_section(manifest, *case) for case in _cases(explained)]
+    return render_page(title, sections, f"{manifest.name}, version {manifest.version} · whyserve")
+
+
+def _cases(explained: Explained) -> list[tuple[Instance, Prediction, Explanation]]:
+    """Each explanation with its instance and prediction."""
+    rows = zip(explained.instances, explained.predictions, explained.explanations, strict=True)
+    return [(instance, prediction, one) for instance, prediction, found in rows for one in found]
 
 
 def _overlay(manifest: Manifest, instance: Instance, explanation: Explanation) -> Image.Image | None:

@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import BadParameter, NotExplainable, ParityRefused, UnknownChoice
 from service.explain.methods import METHODS, available, find, require, resolve, to_wire
+from service.explain.methods.request import Limits
 from service.explain.status import TwinStatus
 from service.manifest import Explain, Input, Manifest, Output
 
@@ -158,6 +159,6 @@ def test_an_unknown_method_lists_all() -> None:
 
 @pytest.mark.parametrize("name", ["steps", "max_steps"])
 def test_more_steps_than_the_setting_allows_are_refused_by_its_name(name: str, manifest: Manifest) -> None:
-    assert resolve(manifest, {"method": "integrated_gradients", name: 700}, max_steps=700)
+    assert resolve(manifest, {"method": "integrated_gradients", name: 700}, Limits(steps=700))
     with pytest.raises(BadParameter, match="WHYSERVE_MAX_STEPS"):
-        resolve(manifest, {"method": "integrated_gradients", name: 701}, max_steps=700)
+        resolve(manifest, {"method": "integrated_gradients", name: 701}, Limits(steps=700))

@@ -58,7 +58,7 @@ def manifest(*inputs, output=SCORES):
 
 def explained(*cases):
     instances, predictions, explanations = zip(*cases, strict=True)
-    return SimpleNamespace(instances=list(instances), predictions=list(predictions), explanations=list(explanations))
+    return SimpleNamespace(instances=list(instances), predictions=list(predictions), explanations=[(each,) for each in explanations])
 
 
 def photo(width=50, height=30, **fields):

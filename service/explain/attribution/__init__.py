@@ -1,0 +1,22 @@
+"""Runs the method that a case asks for: one module a family of methods, each with `run(case) -> Found`.
+
+A module is imported when its family is first asked for: segmentation and linear models bring libraries of their own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from service.explain.attribution.found import Found
+from service.explain.case import Case
+
+__all__ = ["Found", "attribute"]
+
+
+def attribute(case: Case) -> Found:
+    """The attributions of one case. Raises NotExplainable, BadParameter, TimeUp, Cancelled."""
+    module = importlib.import_module(f"{__name__}.{case.request.method.family}")
+    run = cast(Callable[[Case], Found], module.run)
+    return run(case)

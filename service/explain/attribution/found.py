@@ -1,0 +1,38 @@
+"""What running a method gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """A method's answer for one row."""
+
+    attributions: Mapping[str, Array]
+    """By input, in the input's own shape without the batch axis, float32."""
+    steps: int
+    """Nodes, samples or evaluations, as the method counts."""
+    rows: int
+    """Rows that the twin or the served model computed."""
+    timed_out: bool = False
+    baseline: Any = None
+    """As an answer's `parameters` names it; None where the method takes none."""
+    baseline_output: float | None = None
+    """F there."""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What the method chose itself: its rule, its layer, its features."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """The sum of all attributions."""
+        return float(sum(a.astype(np.float64).sum() for a in self.attributions.values()))

@@ -1,0 +1,160 @@
+"""One row on its way to its explanation: what is asked of it, F by the served model and by the twin, and what it is compared with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.explain import baselines, scalar
+from service.explain.cancel import Token
+from service.explain.memory import Saved, rows_within
+from service.explain.methods.request import ExplainRequest
+from service.explain.parity import parity_error
+from service.explain.scalar import Scalar
+from service.explain.subject import Subject, attributed
+from service.manifest import Output
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+Tensors = tuple[Tensor, ...]
+FORWARD_ROWS = 32
+"""Rows of a forward pass of the served model, which keeps nothing for a backward one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """The baseline of a case."""
+
+    described: Any
+    """As an answer's `parameters` names it."""
+    point: Tensors
+    """(1, ..) each: the attributed tensors there."""
+    output: float
+    """F there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parity:
+    error: float
+    bytes_a_row: int
+    """That a row's backward pass keeps."""
+
+
+class Case:
+    """A request for one row of a subject. `feeds` (1, ..) by graph input.
+
+    The *attributed tensors* are the float inputs themselves and, for a discrete input, the tensor at its `attribute_at`;
+    F is the explained scalar. Construction raises BadParameter and UnknownChoice (target, output).
+    """
+
+    def __init__(self, subject: Subject, request: ExplainRequest, feeds: Arrays, target: Any, token: Token, memory: int) -> None:
+        self.started = time.perf_counter()
+        self.subject = subject
+        self.request = request
+        self.feeds = feeds
+        self.target = target
+        self.token = token
+        self.memory = memory
+        self.ran = subject.served.run(feeds)
+        """What the served model answered: outputs and attributed tensors."""
+        name = request.parameters.output or subject.manifest.outputs[0].name
+        self.output: Output = next(o for o in subject.manifest.outputs if o.name == name)
+        self.scalar: Scalar = scalar.choose(subject.manifest, self.output, request.parameters.explained, target, self.ran, subject.logits)
+
+    # ------------------------------------------------------------------------------------------------- where it stands
+
+    @cached_property
+    def point(self) -> Tensors:
+        """The attributed tensors (1, ..)."""
+        return tuple(attributed(self.subject, self.feeds, self.ran))
+
+    @cached_property
+    def others(self) -> Tensors:
+        """The graph inputs (1, ..) that F takes beside the attributed tensors."""
+        return tuple(torch.from_numpy(self.feeds[name].copy()) for name in self.subject.others)
+
+    @cached_property
+    def instance_output(self) -> float:
+        """F of the instance, by the served model."""
+        return float(self.scalar.of_array(self.ran[self.scalar.tensor])[0])
+
+    @cached_property
+    def chosen(self) -> dict[str, baselines.Chosen]:
+        """The baseline of each attributed input, as asked for or as the manifest says. Raises BadParameter, UnknownChoice."""
+        return baselines.choose(self.request, self.subject.manifest, list(self.subject.at), self.feeds)
+
+    @cached_property
+    def baseline(self) -> Compared:
+        """The baseline at the attributed tensors: filled there, or what the served model makes of the inputs' baseline."""
+        chosen = self.chosen
+        replaced = {name: np.ascontiguousarray(c.input) for name, c in chosen.items() if c.input is not None}
+        ran = self.subject.served.run({**self.feeds, **replaced}) if replaced else self.ran
+        tensors = attributed(self.subject, {**self.feeds, **replaced}, ran)
+        point = tuple(
+            t if chosen[name].input is not None else torch.full_like(t, chosen[name].fill)
+            for name, t in zip(self.subject.at, tensors, strict=True)
+        )
+        described = baselines.described(chosen)
+        return Compared(described, point, float(self.served(point)[0]))
+
+    # ------------------------------------------------------------------------------------------------ the served model
+
+    def served(self, point: Tensors) -> Array:
+        """F (N,), float32, of the served model at attributed tensors (N, ..); the other inputs are this row's."""
+        return np.concatenate([self._tail(tuple(t[i : i + FORWARD_ROWS] for t in point)) for i in range(0, len(point[0]), FORWARD_ROWS)])
+
+    def _tail(self, point: Tensors) -> Array:
+        self.token.check()
+        others = {name: np.repeat(self.feeds[name], len(point[0]), 0) for name in self.subject.others}
+        ran = self.subject.served.tail(dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others)
+        return self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32)
+
+    def served_inputs(self, feeds: Arrays) -> Array:
+        """F (N,), float32, of the whole served model for graph inputs (N, ..); those left out are this row's."""
+        rows = len(next(iter(feeds.values())))
+        values = []
+        for i in range(0, rows, FORWARD_ROWS):
+            self.token.check()
+            chunk = {name: array[i : i + FORWARD_ROWS] for name, array in feeds.items()}
+            count = min(FORWARD_ROWS, rows - i)
+            own = {name: np.repeat(array, count, 0) for name, array in self.feeds.items() if name not in chunk}
+            ran = self.subject.served.run(own | chunk)
+            values.append(self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32))
+        return np.concatenate(values)
+
+    # ------------------------------------------------------------------------------------------------------- the twin
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """F (N,) of the twin, from the attributed tensors (N, ..) and the other inputs (N, ..)."""
+        self.token.check()
+        (values,) = self.subject.segment((self.scalar.tensor,))(*tensors)
+        return self.scalar.of(values)
+
+    @cached_property
+    def parity(self) -> Parity:
+        """The twin against the served model on this row, and what its backward pass keeps."""
+        saved = Saved()
+        with torch.enable_grad(), saved.counting(self.subject.weights):
+            leaves = [t.requires_grad_() for t in attributed(self.subject, self.feeds, self.ran)]
+            segment = self.subject.segment(self.subject.outputs)
+            outputs = segment(*leaves, *(self.feeds[name] for name in self.subject.others))
+        got = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
+        return Parity(parity_error(got, {name: self.ran[name] for name in self.subject.outputs}), saved.bytes)
+
+    @cached_property
+    def rows(self) -> int:
+        """Most rows of a pass forward and backward."""
+        return rows_within(self.memory, self.parity.bytes_a_row)
+
+
+def scale(f_x: float, f_b: float) -> float:
+    """What API.md's completeness error is relative to."""
+    return max(abs(f_x - f_b), 0.01 * max(1.0, abs(f_x)))
