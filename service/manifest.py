@@ -93,8 +93,10 @@ class AudioPolicy(Contract):
     """Hz; another rate is resampled."""
     channels: Literal["mix", "refuse"] = "mix"
     max_seconds: float = Field(gt=0)
+    """A graph of fixed length may take less than this."""
     beyond: Literal["truncate", "refuse"] = "truncate"
     pad_to_max: bool = False
+    """Fill up with silence behind the sound; where the graph's length is fixed that is done in any case."""
 
 
 class Input(Contract):
@@ -122,6 +124,8 @@ class Input(Contract):
         for codec in ("image", "text", "table", "audio"):
             if (getattr(self, codec) is not None) != (self.codec == codec):
                 raise ValueError(f"input {self.name!r}: codec {self.codec!r} needs the policy {self.codec!r} and no other, got {codec!r}")
+        if self.audio and (sum(size != 1 for size in self.shape) != 1 or not self.dtype.startswith("float")):
+            raise ValueError(f"input {self.name!r}: a sound is floats of shape (T,), (1, T) or (T, 1), got {self.dtype} {self.shape}")
         if self.sample == "uniform" and self.range is None:
             raise ValueError(f"input {self.name!r}: sample 'uniform' needs a range")
         if self.sample == "label" and not self.labels:

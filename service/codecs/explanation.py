@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from service.codecs.audio import sound_fields
 from service.codecs.geometry import adjoint
 from service.codecs.image import DecodedImage
 from service.codecs.instance import Instance
@@ -63,6 +64,9 @@ def _encode_input(
         return _encode_picture(declared, instance.images[declared.name], array, coordinates)
     if declared.name in instance.texts:
         return _encode_text(instance.texts[declared.name], array)
+    if declared.audio and declared.name in instance.sounds:
+        placed = sound_fields(instance.sounds[declared.name], declared.audio)
+        return {"attributions": None if array is None else np.ascontiguousarray(array), "sound": placed}
     if array is not None and array.ndim == 0:  # `ascontiguousarray` would make a list of a number
         return {"attributions": float(array)}
     return {"attributions": None if array is None else np.ascontiguousarray(array)}
