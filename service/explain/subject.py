@@ -34,6 +34,9 @@ class Subject:
     manifest: Manifest
     served: Served
     twin: Twin
+    """Folded: for methods that address inputs only."""
+    faithful: Twin
+    """Every node a module: for hooks, layers and representations."""
     status: TwinStatus
     at: Mapping[str, str]
     """Attributed input to the tensor where its attribution is taken: itself, or the float tensor of a discrete input."""
@@ -43,17 +46,18 @@ class Subject:
     """Output that ends in its activation, to the tensor before it."""
     weights: frozenset[int]
     """Storages of the twin's parameters."""
-    segments: dict[tuple[str, ...], Segment]
+    segments: dict[tuple[bool, tuple[str, ...]], Segment]
 
     @property
     def outputs(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.manifest.outputs)
 
-    def segment(self, outputs: Sequence[str]) -> Segment:
-        """The twin from the attributed tensors and `others`, in this order, to these tensors."""
-        key = tuple(outputs)
+    def segment(self, outputs: Sequence[str], *, faithful: bool = False) -> Segment:
+        """The twin (folded, or faithful) from the attributed tensors and `others`, in this order, to these tensors."""
+        key = (faithful, tuple(outputs))
         if key not in self.segments:
-            self.segments[key] = self.twin.segment((*self.at.values(), *self.others), key)
+            twin = self.faithful if faithful else self.twin
+            self.segments[key] = twin.segment((*self.at.values(), *self.others), tuple(outputs))
         return self.segments[key]
 
 
@@ -82,7 +86,7 @@ def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manif
     )
     twin = fold(faithful)
     weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
-    made = functools.partial(Subject, manifest, served, twin, at=at, others=also, logits=logits, weights=weights, segments={})
+    made = functools.partial(Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={})
     untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
     return made(status=_try_out(model, untried))
 
