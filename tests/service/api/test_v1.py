@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from support import BUNDLES, SENTENCES, Bundle, digit, is_error, png
+from support import BUNDLES, SENTENCES, Bundle, bundle_named, digit, is_error, png
 from tokenizers import Tokenizer
 
 GENERATORS = [b for b in BUNDLES if any(o.kind == "image" for o in b.manifest.outputs)]
@@ -462,3 +462,43 @@ def test_a_model_that_generates_nothing_says_so(client: httpx.Client, bundle: Bu
 def test_several_inputs_have_attributions_by_name(client: httpx.Client, bundle: Bundle):
     explanation = explain(client, bundle)
     assert explanation["attributions"].keys() == {i.name for i in bundle.manifest.inputs}
+
+
+def test_several_methods_give_one_explanation_each_and_how_far_they_agree(client: httpx.Client, bundle: Bundle):
+    body = {"instances": [bundle.instance(0), bundle.instance(1)], "parameters": {"method": "integrated_gradients, saliency", "steps": 4}}
+    answer = client.post(f"{bundle.v1}:explain", json=body).json()
+    assert [e["method"] for e in answer["explanations"]] == ["integrated_gradients", "saliency"] * 2
+    assert [e["signed"] for e in answer["explanations"]] == [True, False] * 2
+    assert answer["explanations"][0]["steps"] == 4  # saliency, which knows no steps, isn't asked for any
+    assert len(answer["predictions"]) == len(answer["agreement"]) == 2
+    assert answer["agreement"][0]["methods"] == ["integrated_gradients", "saliency"]
+    assert -1 <= answer["agreement"][0]["spearman"][0][1] <= 1
+    for accept, start in (("text/html", b"<!"), ("image/png", b"\x89PNG")):
+        drawn = client.post(f"{bundle.v1}:explain", json=body, headers={"accept": accept})
+        if drawn.status_code != 406:  # a text makes no picture
+            assert drawn.content.startswith(start), accept
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("saliency,saliency", ["twice"]), ("saliency,", ["unknown method"]), ('["saliency"', ["JSON"]), (",".join("abcdefghi"), ["1 to 8"])],
+)
+def test_a_wrong_list_of_methods_is_said(client: httpx.Client, method: str, words: list[str]):
+    bundle = bundle_named("wine-mlp")
+    body = {"instances": [bundle.instance()], "parameters": {"method": method}}
+    is_error(client.post(f"{bundle.v1}:explain", json=body), 400, *words)
+
+
+def test_a_picture_may_be_the_baseline(client: httpx.Client):
+    bundle = bundle_named("mnist-cnn")
+    picture = {"b64": base64.b64encode(png(digit(1))).decode()}
+    found = []
+    for baseline in (picture, {bundle.manifest.inputs[0].name: picture}, digit(1)[None].tolist()):
+        body = {"instances": [bundle.instance()], "parameters": {"steps": 8, "baseline": baseline}}
+        (explanation,) = client.post(f"{bundle.v1}:explain", json=body).json()["explanations"]
+        assert explanation["parameters"]["baseline"] == "instance"
+        found.append((explanation["baseline_output"], explanation["attributions"]))
+    assert found[0] == found[1] == found[2]
+    broken = {"b64": base64.b64encode(png(digit(1))[:60]).decode()}
+    body = {"instances": [bundle.instance()], "parameters": {"baseline": broken}}
+    is_error(client.post(f"{bundle.v1}:explain", json=body), 400, "'baseline'")
