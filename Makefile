@@ -10,13 +10,14 @@ PIP_OPTIONS  = $(if $(filter cpu,$(RUNTIME)),$(shell $(BIN)/python -c "import ur
 	2>/dev/null && echo --extra-index-url $(TORCH_INDEX)))
 INSTALL      = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --constraint constraints.txt --editable
 
-.PHONY: help serve test test-slow lint train bench clean
+.PHONY: help serve test test-slow lint train bench conformance clean
 
 help:
 	@echo "make serve      set up and serve models/ on http://127.0.0.1:8080"
 	@echo "make test       lint, types and tests"
 	@echo "make test-slow  the tests that take longer"
 	@echo "make train      train every model of models/ (over an hour on two cores: 'whyserve train --list')"
+	@echo "make conformance  the onnx package's test suite on the twin and on ONNX Runtime"
 	@echo "make bench      the benchmarks behind the README's figures"
 
 $(BIN)/python:
@@ -51,6 +52,9 @@ train: $(VENV)/.all
 
 bench: $(VENV)/.all
 	$(BIN)/python -m bench
+
+conformance: $(VENV)/.all
+	@$(BIN)/python -m bench conformance
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import psutil
 
-_REPORTS = ("startup", "predict", "memory", "exactness")
+_REPORTS = ("startup", "predict", "memory", "exactness", "conformance")
 
 
 def main() -> None:

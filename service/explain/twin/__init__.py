@@ -2,5 +2,6 @@
 
 from service.explain.twin.fold import fold
 from service.explain.twin.module import Cut, Twin, UnsupportedOperators, build
+from service.explain.twin.order import BadGraph
 
-__all__ = ["Cut", "Twin", "UnsupportedOperators", "build", "fold"]
+__all__ = ["BadGraph", "Cut", "Twin", "UnsupportedOperators", "build", "fold"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from service.explain.twin import fallback
-from service.explain.twin.graph import Array, Graph, Node
+from service.explain.twin.dtypes import as_torch
+from service.explain.twin.graph import Graph, Kind, Node
 from service.explain.twin.program import Compute, Program, Scope, Step, Value, plan
 from service.explain.twin.registry import OPERATORS, Bound, Dynamic, Operator
+from service.explain.twin.widen import widened
 
 RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
 
@@ -31,6 +33,8 @@ class Compiled:
     onnx_names: Mapping[str, str]
     """Module name to the node's name in the file."""
     reused: frozenset[str]
+    kinds: Mapping[str, Kind]
+    """What is known of the outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +49,36 @@ class Body:
         return self.program.run([*inputs, *outer], self.constants, scope.modules)
 
 
-def compile_graph(graph: Graph) -> Compiled:
-    compiler = _Compiler(graph.opsets, graph.ranks)
+def compile_graph(graph: Graph, *, numpy: bool = True) -> Compiled:
+    """`numpy=False` leaves what torch can't compute without a computation, as unsupported."""
+    compiler = _Compiler(graph.opsets, graph.known, numpy)
     steps, constants = compiler.steps(graph)
     read = frozenset().union(*(s.reads for s in steps)) | set(graph.outputs)
-    names = [n for n in compiler.modules if compiler.onnx_names[n]]
-    doubled = {o for o in map(compiler.onnx_names.get, names) if sum(compiler.onnx_names[n] == o for n in names) > 1}
-    shown = {n: o if o and o not in doubled else n for n, o in compiler.onnx_names.items()}
+    names = compiler.onnx_names
+    uses = Counter(names.values())
+    shown = {name: wanted if wanted and uses[wanted] == 1 else name for name, wanted in names.items()}
     kept = {name: value for name, value in constants.items() if name in read}
-    return Compiled(graph.inputs, graph.outputs, tuple(steps), compiler.modules, kept, shown, frozenset(compiler.reused))
+    kinds = {name: graph.known.get(name, Kind()) for name in graph.outputs}
+    return Compiled(graph.inputs, graph.outputs, tuple(steps), compiler.modules, kept, shown, frozenset(compiler.reused), kinds)
 
 
 class _Compiler:
     """Collects the modules of a graph and of the subgraphs in it."""
 
-    def __init__(self, opsets: Mapping[str, int], ranks: Mapping[str, int]) -> None:
+    def __init__(self, opsets: Mapping[str, int], known: Mapping[str, Kind], numpy: bool) -> None:
         self.opsets = opsets
-        self.ranks = ranks
+        self.known = known
+        self.numpy = numpy
         self.modules: dict[str, nn.Module] = {}
         self.onnx_names: dict[str, str] = {}
         self.reused: set[str] = set()
 
     def steps(self, graph: Graph, *, reused: bool = False) -> tuple[list[Step], dict[str, Value]]:
         """The steps that are left when all that is constant is computed, and the constants."""
-        constants: dict[str, Value] = {"": None} | {name: _constant(array) for name, array in graph.constants.items()}
+        constants: dict[str, Value] = {"": None} | {name: as_torch(array) for name, array in graph.constants.items()}
         steps = []
         for node in graph.nodes:
-            step = self._step(node, constants, reused)
+            step = self._step(node, graph.known, constants, reused)
             if step.module is None and node.op_type not in RANDOM and step.compute and node.reads <= constants.keys():
                 with torch.no_grad():
                     results = step.compute([constants[n] for n in step.inputs], Scope(constants, self.modules))
@@ -81,18 +88,20 @@ class _Compiler:
                 steps.append(step)
         return steps, constants
 
-    def _step(self, node: Node, constants: Mapping[str, Value], reused: bool) -> Step:
+    def _step(self, node: Node, known: Mapping[str, Kind], constants: Mapping[str, Value], reused: bool) -> Step:
         operator = OPERATORS.find(node.domain, node.op_type, self.opsets.get(node.domain, 1))
         attributes = {name: self._attribute(value, node) for name, value in node.attributes.items()}
         if operator is None:
-            return _fallback(node, self.opsets)
+            return _fallback(node, self.opsets, known) if self.numpy else Step(node, node.inputs, None)
+        wanted = _wanted(operator, node, known)
         # What is constant altogether is computed once, and needs no module.
         if operator.maker and not node.reads <= constants.keys():
-            inputs = (constants[n] if n in constants else Dynamic(self.ranks.get(n)) for n in node.inputs)
-            bound = operator.maker(*inputs, **attributes, **_wanted(operator, node))
+            inputs = (constants[n] if n in constants else Dynamic(known.get(n, Kind()).rank) for n in node.inputs)
+            bound = operator.maker(*inputs, **attributes, **wanted)
             if bound is not None:
                 return self._module(node, bound, reused)
-        return Step(node, node.inputs, _function(operator, node, attributes, self.opsets))
+        compute = _function(operator, node, {**attributes, **wanted}, known)
+        return Step(node, node.inputs, compute, straight_through=operator.straight_through)
 
     def _module(self, node: Node, bound: Bound, reused: bool) -> Step:
         self.modules[node.name] = bound.module
@@ -118,46 +127,38 @@ def _bound(bound: Bound, name: str) -> Compute:
     return compute
 
 
-def _wanted(operator: Operator[..., Any], node: Node) -> dict[str, int]:
-    return {"outputs": len(node.outputs)} if "outputs" in operator.wants else {}
+def _wanted(operator: Operator[..., Any], node: Node, known: Mapping[str, Kind]) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if "outputs" in operator.wants:
+        wanted["outputs"] = len(node.outputs)
+    if "elements" in operator.wants:
+        wanted["elements"] = tuple(known.get(name, Kind()).element for name in node.inputs)
+    return wanted
 
 
-def _function(operator: Operator[..., Any], node: Node, attributes: Mapping[str, Any], opsets: Mapping[str, int]) -> Compute:
-    call = functools.partial(operator.function, **attributes, **_wanted(operator, node))
+def _function(operator: Operator[..., Any], node: Node, attributes: Mapping[str, Any], known: Mapping[str, Kind]) -> Compute:
+    call = functools.partial(operator.function, **attributes)
     if "scope" in operator.wants:
         return lambda inputs, scope: _tuple(call(*inputs, scope=scope))
+    makes = tuple(known.get(name, Kind()).element for name in node.outputs)
 
     def compute(inputs: Sequence[Value], _: Scope) -> tuple[Value, ...]:
         try:
             return _tuple(call(*inputs))
-        except NotImplementedError:  # torch has no kernel for every integer type
-            evaluate = fallback.evaluator(node, opsets)
-            if evaluate is None or any(isinstance(i, torch.Tensor) and i.requires_grad for i in inputs):
-                raise  # a gradient must never be lost silently
-            return evaluate(inputs)
+        except (NotImplementedError, RuntimeError, TypeError) as error:
+            wider = widened(call, inputs, makes, error)
+            if wider is None:
+                raise
+            return wider
 
     return compute
 
 
-def _fallback(node: Node, opsets: Mapping[str, int]) -> Step:
-    evaluate = fallback.evaluator(node, opsets)
+def _fallback(node: Node, opsets: Mapping[str, int], known: Mapping[str, Kind]) -> Step:
+    evaluate = fallback.evaluator(node, opsets, known)
     compute = None if evaluate is None else lambda inputs, _: evaluate(inputs)
     return Step(node, node.inputs, compute, differentiable=False)
 
 
 def _tuple(result: Any) -> tuple[Value, ...]:
     return result if isinstance(result, tuple) else (result,)
-
-
-def _constant(array: Array) -> Value:
-    """An initializer as a tensor of its own memory; as the array it is where torch has no such element type."""
-    if array.dtype.kind in "OUS":
-        return array
-    try:
-        return torch.from_numpy(np.array(array))
-    except TypeError:
-        return _as_bfloat16(array) if array.dtype.name == "bfloat16" else array
-
-
-def _as_bfloat16(array: Array) -> torch.Tensor:
-    return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.shape_inference
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, numpy_helper
+
+from service.explain.twin.order import ordered
 
 Array = NDArray[Any]
 
@@ -46,6 +46,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What is known of a tensor before it is computed."""
+
+    element: int = 0
+    """Its TensorProto.DataType (a sequence's: its members'); 0 where nothing says it."""
+    rank: int | None = None
+    """Its number of axes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     inputs: tuple[str, ...]
     """Without those that have an initializer, which are constants here."""
@@ -53,8 +63,8 @@ class Graph:
     constants: Mapping[str, Array]
     nodes: tuple[Node, ...]
     opsets: Mapping[str, int]
-    ranks: Mapping[str, int]
-    """The number of axes of those tensors whose shape the file says or implies."""
+    known: Mapping[str, Kind]
+    """What the file says or implies of its tensors."""
 
 
 class Names:
@@ -74,52 +84,66 @@ class Names:
 
 
 def read(model: ModelProto, names: Names) -> Graph:
-    """The graph of a model, its local functions inlined."""
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    """The graph of a model that has no local functions (see `functions.inlined`)."""
     opsets = {_domain(o.domain): o.version for o in model.opset_import}
-    return read_graph(model.graph, names, opsets, _ranks(model))
-
-
-def _ranks(model: ModelProto) -> dict[str, int]:
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
-    except onnx.shape_inference.InferenceError:
+    except (onnx.shape_inference.InferenceError, ValueError):  # the latter: beyond protobuf's 2 GiB
         graph = model.graph
-    known = [v for v in (*graph.input, *graph.value_info, *graph.output) if v.type.tensor_type.HasField("shape")]
-    return {v.name: len(v.type.tensor_type.shape.dim) for v in known}
+    return read_graph(graph, names, opsets, {}, closed=True)
 
 
-def read_graph(graph: GraphProto, names: Names, opsets: Mapping[str, int], ranks: Mapping[str, int] = MappingProxyType({})) -> Graph:
+def read_graph(graph: GraphProto, names: Names, opsets: Mapping[str, int], around: Mapping[str, Kind], *, closed: bool = False) -> Graph:
+    """`around`: what is known of the tensors of the graph that this one stands in, unless it is `closed`.
+
+    Raises BadGraph.
+    """
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     constants |= {t.values.name: _dense(t) for t in graph.sparse_initializer}
+    known = {**around, **{v.name: _kind(v.type) for v in (*graph.input, *graph.value_info, *graph.output)}}
+    known |= {t.name: Kind(t.data_type, len(t.dims)) for t in graph.initializer}
     nodes = []
     for index, proto in enumerate(graph.node):
-        if proto.op_type == "Constant" and not proto.domain:
+        if proto.op_type == "Constant" and not _domain(proto.domain):
             constants[proto.output[0]] = _constant(proto)
         else:
-            nodes.append(_node(proto, names, f"{proto.op_type}_{index}", opsets))
+            nodes.append(_node(proto, names, f"{proto.op_type}_{index}", opsets, known))
     inputs = tuple(i.name for i in graph.input if i.name not in constants)
-    return Graph(inputs, tuple(o.name for o in graph.output), constants, tuple(nodes), opsets, ranks)
+    outputs = tuple(o.name for o in graph.output)
+    steps = ordered(nodes, (*inputs, *constants), outputs, closed=closed)
+    return Graph(inputs, outputs, constants, steps, opsets, known)
+
+
+def _kind(declared: TypeProto) -> Kind:
+    match declared.WhichOneof("value"):
+        case "tensor_type":
+            tensor = declared.tensor_type
+            return Kind(tensor.elem_type, len(tensor.shape.dim) if tensor.HasField("shape") else None)
+        case "sequence_type":
+            return Kind(_kind(declared.sequence_type.elem_type).element)
+        case "optional_type":
+            return Kind(_kind(declared.optional_type.elem_type).element)
+        case _:
+            return Kind()
 
 
 def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _node(proto: NodeProto, names: Names, otherwise: str, opsets: Mapping[str, int]) -> Node:
+def _node(proto: NodeProto, names: Names, otherwise: str, opsets: Mapping[str, int], known: Mapping[str, Kind]) -> Node:
     name = names.legal(proto.name, otherwise)
-    attributes = {a.name: _attribute(a, names, opsets) for a in proto.attribute}
+    attributes = {a.name: _attribute(a, names, opsets, known) for a in proto.attribute}
     captures = frozenset(capture for a in proto.attribute for graph in _subgraphs(a) for capture in _captured(graph))
     return Node(
         name, proto.name, _domain(proto.domain), proto.op_type, tuple(proto.input), tuple(proto.output), attributes, captures, proto
     )
 
 
-def _attribute(attribute: AttributeProto, names: Names, opsets: Mapping[str, int]) -> Any:
+def _attribute(attribute: AttributeProto, names: Names, opsets: Mapping[str, int], known: Mapping[str, Kind]) -> Any:
     """A number, a string, a list of these, an array, or (of If, Loop, Scan) a Graph."""
     if attribute.type == AttributeProto.GRAPH:
-        return read_graph(attribute.g, names, opsets)
+        return read_graph(attribute.g, names, opsets, known)
     value = onnx.helper.get_attribute_value(attribute)
     if attribute.type == AttributeProto.TENSOR:
         return numpy_helper.to_array(value)

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
 
 import service.explain.twin.operators  # noqa: F401 - fills the registry
 from service.explain.twin.compile import Compiled, compile_graph
+from service.explain.twin.dtypes import as_torch
+from service.explain.twin.functions import inlined
 from service.explain.twin.graph import Names, read
 from service.explain.twin.program import Program, Step, Value, plan
+from service.explain.twin.registry import OPERATORS
 
 
 class UnsupportedOperators(Exception):
@@ -102,6 +104,11 @@ class Twin(nn.Module):
                 )
         return tuple(gaps)
 
+    @property
+    def straight_through(self) -> tuple[str, ...]:
+        """The quantising operators, each once: their gradient is that of the same operator without its rounding."""
+        return _operators(tuple(s for s in self._program.steps if s.straight_through))
+
     def forward(self, *inputs: Any) -> list[Value]:
         return self.run_program(self._program, inputs)
 
@@ -127,7 +134,7 @@ class Twin(nn.Module):
         if len(inputs) != len(program.inputs):
             raise TypeError(f"expected {len(program.inputs)} inputs ({', '.join(program.inputs)}), got {len(inputs)}")
         constants = {name: self._buffers[buffer] for name, buffer in self._buffer_by_constant.items()} | self._other_constants
-        return program.run([_tensor(i) for i in inputs], constants, self._modules)
+        return program.run([as_torch(i) for i in inputs], constants, self._modules)
 
     def _plan(self, inputs: Sequence[str], outputs: Sequence[str], sources: Sequence[str]) -> Program:
         extra = tuple(name for name in sources if name not in inputs)
@@ -170,18 +177,15 @@ class Cut:
     also: tuple[str, ...]
 
 
-def build(model: onnx.ModelProto) -> Twin:
-    """The faithful twin: every node as it stands in the graph. Unsupported operators are listed in `Twin.unsupported`."""
-    return Twin(compile_graph(read(model, Names(dir(nn.Module())))))
+def build(model: onnx.ModelProto, *, numpy: bool = True) -> Twin:
+    """The faithful twin: every node as it stands in the graph. Unsupported operators are listed in `Twin.unsupported`.
+
+    With `numpy=False` also those that could only be computed in numpy, without a gradient. Raises BadGraph for a model
+    that is none: a cycle, or a tensor that nothing makes.
+    """
+    spelled = inlined(model, OPERATORS.find)
+    return Twin(compile_graph(read(spelled, Names(dir(nn.Module()))), numpy=numpy))
 
 
 def _operators(steps: Sequence[Step]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(s.node.operator for s in steps))
-
-
-def _tensor(value: Any) -> Value:
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.kind in "OUS":
-        return value
-    return torch.from_numpy(value if value.flags.writeable else value.copy())

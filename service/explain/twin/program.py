@@ -35,6 +35,8 @@ class Step:
     compute: Compute | None
     module: str | None = None
     differentiable: bool = True
+    straight_through: bool = False
+    """Whether its gradient passes a rounding as if there were none."""
 
     @property
     def reads(self) -> frozenset[str]:
@@ -94,7 +96,9 @@ def plan(steps: Sequence[Step], inputs: Sequence[str], outputs: Sequence[str], s
         stack.extend(step.reads)
     kept = tuple(step for step in steps if step.node.name in chosen)
     extra = tuple(name for name in sources if name in needed)
-    used = tuple(dict.fromkeys(name for name in (*(n for s in kept for n in sorted(s.reads)), *outputs) if name in known - given))
+    used = tuple(
+        dict.fromkeys(name for name in (*(n for s in kept for n in sorted(s.reads)), *outputs) if name in known and name not in given)
+    )
     return Program((*inputs, *extra), tuple(outputs), kept, _last_uses(kept, outputs), used)
 
 

@@ -63,13 +63,16 @@ class Operator(Generic[Arguments, Result]):
     """One entry of the table; calling it calls the function.
 
     `wants` names what the function asks for beside inputs and attributes: `outputs` (how many outputs the node has),
-    `scope` (the values computed so far, which a subgraph may refer to).
+    `scope` (the values computed so far, which a subgraph may refer to), `elements` (the inputs' TensorProto.DataTypes, 0
+    where unknown: torch holds ONNX's types below eight bits in wider ones).
     """
 
     key: Key
     function: Callable[Arguments, Result]
     wants: frozenset[str]
     maker: Callable[..., Bound | None] | None = None
+    straight_through: bool = False
+    """Whether it rounds, and lets the gradient pass as if it didn't (Bengio et al. 2013, arXiv:1308.3432)."""
 
     def __call__(self, *inputs: Arguments.args, **attributes: Arguments.kwargs) -> Result:
         return self.function(*inputs, **attributes)
@@ -114,15 +117,21 @@ def in_domain(domain: str) -> Callable[[Callable[Arguments, Result]], Operator[A
 
 
 def _register(domain: str, function: Callable[Arguments, Result]) -> Operator[Arguments, Result]:
-    wants = frozenset({"outputs", "scope"} & set(inspect.signature(function).parameters))
+    wants = frozenset({"outputs", "scope", "elements"} & set(inspect.signature(function).parameters))
     entry = Operator(Key(domain, *_split(function.__name__)), function, wants)
     OPERATORS.add(entry)
     return entry
 
 
-def named(name: str, function: Any) -> Operator[..., Any]:
+def straight_through(entry: Operator[Arguments, Result]) -> Operator[Arguments, Result]:
+    """Mark a registered operator as one whose gradient is that of the operator without its rounding."""
+    entry.straight_through = True
+    return entry
+
+
+def named(name: str, function: Any, domain: str = "") -> Operator[..., Any]:
     """Register a function that has no ONNX name of its own, as `torch.sin`."""
-    entry: Operator[..., Any] = Operator(Key("", *_split(name)), function, frozenset())
+    entry: Operator[..., Any] = Operator(Key(domain, *_split(name)), function, frozenset())
     OPERATORS.add(entry)
     return entry
 

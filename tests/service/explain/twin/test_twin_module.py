@@ -171,19 +171,31 @@ def test_all_unsupported_operators_are_reported_together() -> None:
 
 def test_operators_in_numpy_run_and_are_named_with_the_inputs_they_block(run_ort) -> None:
     nodes = [
-        helper.make_node("HannWindow", ["size"], ["window"], name="hann"),
-        helper.make_node("CenterCropPad", ["x", "size"], ["cropped"], name="crop", axes=[1]),
-        helper.make_node("Mul", ["cropped", "window"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "z"], ["y"]),
+        helper.make_node("Binarizer", ["x"], ["ones"], name="above", domain="ai.onnx.ml", threshold=0.1),
+        helper.make_node("Add", ["ones", "z"], ["y"]),
     ]
-    model = model_of(nodes, [("x", FLOAT, ["n", 6]), ("z", FLOAT, ["n", 4])], [("y", FLOAT, ["n", 4])], {"size": np.asarray([4], np.int64)})
-    model.graph.node[0].input[0] = "length"
-    model.graph.initializer.append(numpy_helper.from_array(np.int64(4), "length"))
+    model = model_of(nodes, [("x", FLOAT, ["n", 4]), ("z", FLOAT, ["n", 4])], [("y", FLOAT, ["n", 4])], domains=("ai.onnx.ml",))
     twin = build(model)
-    assert [(gap.node, gap.operator, gap.inputs) for gap in twin.gradient_gaps] == [("crop", "CenterCropPad", ("x",))]
-    x, z = weights(3, 6), weights(3, 4)
+    assert [(gap.node, gap.operator, gap.inputs) for gap in twin.gradient_gaps] == [("above", "ai.onnx.ml.Binarizer", ("x",))]
+    assert build(model, numpy=False).unsupported == ("ai.onnx.ml.Binarizer",)
+    x, z = weights(3, 4), weights(3, 4)
     (expected,) = run_ort(model, {"x": x, "z": z})
     np.testing.assert_allclose(twin(x, z)[0].numpy(), expected, atol=1e-6)
+
+
+def test_functions_of_the_standard_are_spelled_out(run_ort) -> None:
+    """CenterCropPad and HannWindow have no torch form, but a function in the standard, its attributes' defaults included."""
+    nodes = [
+        helper.make_node("HannWindow", ["length"], ["window"], name="hann"),
+        helper.make_node("CenterCropPad", ["x", "size"], ["cropped"], name="crop", axes=[1]),
+        helper.make_node("Mul", ["cropped", "window"], ["y"]),
+    ]
+    constants = {"size": np.asarray([4], np.int64), "length": np.int64(4)}
+    model = model_of(nodes, [("x", FLOAT, ["n", 6])], [("y", FLOAT, ["n", 4])], constants)
+    twin = build(model, numpy=False)
+    assert not twin.gradient_gaps
+    x = weights(3, 6)
+    np.testing.assert_allclose(twin(x)[0].numpy(), run_ort(model, {"x": x})[0], atol=1e-6)
 
 
 def test_if_reads_the_graph_around_it(run_ort) -> None:
