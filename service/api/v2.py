@@ -59,7 +59,8 @@ class V2:
         work = self._serving.explain_arrays(call.model, request.inputs, explain_parameters(request.parameters))
         answer = await unless_hung_up(work, call.receive)
         # An attribution has the shape of a row of its input: a discrete input's is summed up to one number an element.
-        shapes = {i.name: request.inputs[i.name].shape[1:] for i in call.model.manifest.inputs}
+        inputs = answer.inputs or [i.name for i in call.model.manifest.inputs]
+        shapes = {name: request.inputs[name].shape[1:] for name in inputs}
         response = encode(answer, shapes, call.model.name, str(call.model.version), request.id)
         return _response(call, request, response.outputs, response.parameters)
 

@@ -36,6 +36,11 @@ class Explanation:
 class ExplainAnswer:
     explanations: tuple[Explanation, ...]
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Those that have attributions; not every method reaches every input."""
+        return next((tuple(e.attributions) for e in self.explanations if e.attributions is not None), ())
+
     def tensors(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tensor, ...]:
         """As V2 output tensors, NaN (of an index: -1) for what is null; `shapes` of a row, by input attributed to."""
         tensors = []

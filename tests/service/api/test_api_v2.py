@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
-from support import BUNDLES, Bundle, Row, Server, bundle_named, is_error
+from onnx import TensorProto as T
+from onnx import helper
+from support import BUNDLES, Bundle, Row, Server, bundle_named, is_error, serving
 
 TABLES = bundle_named("wine-perceptron")
 TEXTS = bundle_named("sst2-gru")
@@ -229,3 +233,21 @@ def test_bad_parameters_of_explain(client: httpx.Client):
 def test_an_error_as_tritonclient_shows_it(judge: triton.InferenceServerClient):
     with pytest.raises(triton.InferenceServerException, match="no model named 'nope'"):
         judge.infer("nope", requested(batch(TABLES), True))
+
+
+async def test_an_input_that_no_gradient_reaches_has_no_attributions(tmp_path: Path):
+    nodes = [helper.make_node("Cast", ["times"], ["t"], to=T.FLOAT), helper.make_node("Mul", ["x", "t"], ["y"])]
+    values = [helper.make_tensor_value_info(name, kind, ["n", 2]) for name, kind in (("x", T.FLOAT), ("times", T.INT64), ("y", T.FLOAT))]
+    graph = helper.make_graph(nodes, "product", values[:2], values[2:])
+    (tmp_path / "product" / "1").mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "product" / "1" / "model.onnx")
+    inputs = [
+        {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 3.0]},
+        {"name": "times", "datatype": "INT64", "shape": [1, 2], "data": [5, 7]},
+    ]
+    async with serving(models=tmp_path, explainers=1) as client:
+        body = {"inputs": inputs, "parameters": {"method": "input_x_gradient", "target": "[1]"}}
+        answer = (await client.post("/v2/models/product/explain", json=body)).json()
+    outputs = {o["name"]: o["data"] for o in answer["outputs"]}
+    assert outputs["attributions"] == [0.0, 21.0]
