@@ -24,6 +24,12 @@ class Token:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    def within(self, seconds: float) -> Token:
+        """One for a part of the work: cancelled together with this one, due at the latest `seconds` from now."""
+        part = Token(min(seconds, self.remaining))
+        part._cancelled = self._cancelled
+        return part
+
     @property
     def remaining(self) -> float:
         """Seconds to the deadline, negative beyond it."""

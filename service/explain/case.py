@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,8 @@ from service.manifest import Output
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Tensors = tuple[Tensor, ...]
+Read = Callable[[Arrays], Array]
+"""Something (N, ..) of what the served model answered, by tensor name (N, ..)."""
 FORWARD_ROWS = 32
 """Rows of a forward pass of the served model, which keeps nothing for a backward one."""
 
@@ -105,20 +108,43 @@ class Case:
         described = baselines.described(chosen)
         return Compared(described, point, float(self.served(point)[0]))
 
+    def until(self, token: Token) -> Case:
+        """The same case in another time."""
+        other = copy.copy(self)
+        other.token = token
+        return other
+
+    def neighbour(self, point: Tensors) -> Case:
+        """The same question, target and baseline for attributed tensors (1, ..) somewhere else."""
+        _ = self.baseline, self.rows if self.request.method.needs_twin else None  # the neighbour shares what is known of them
+        other = copy.copy(self)
+        arrays = {name: t.numpy() for name, t in zip(self.subject.at, point, strict=True)}
+        other.feeds = {**self.feeds, **{name: array for name, array in arrays.items() if self.subject.at[name] == name}}
+        other.ran = {**self.ran, **self._tail(point), **{self.subject.at[name]: array for name, array in arrays.items()}}
+        for known in ("point", "instance_output"):
+            other.__dict__.pop(known, None)
+        return other
+
     # ------------------------------------------------------------------------------------------------ the served model
 
-    def served(self, point: Tensors) -> Array:
-        """F (N,), float32, of the served model at attributed tensors (N, ..); the other inputs are this row's."""
-        return np.concatenate([self._tail(tuple(t[i : i + FORWARD_ROWS] for t in point)) for i in range(0, len(point[0]), FORWARD_ROWS)])
-
-    def _tail(self, point: Tensors) -> Array:
-        self.token.check()
-        others = {name: np.repeat(self.feeds[name], len(point[0]), 0) for name in self.subject.others}
-        ran = self.subject.served.tail(dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others)
+    def f(self, ran: Arrays) -> Array:
+        """F (N,), float32, of what the served model answered."""
         return self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32)
 
-    def served_inputs(self, feeds: Arrays) -> Array:
-        """F (N,), float32, of the whole served model for graph inputs (N, ..); those left out are this row's."""
+    def served(self, point: Tensors, read: Read | None = None) -> Array:
+        """F (N,), float32, of the served model at attributed tensors (N, ..), or what `read` makes of its answers; the other
+        inputs are this row's."""
+        chunks = range(0, len(point[0]), FORWARD_ROWS)
+        return np.concatenate([(read or self.f)(self._tail(tuple(t[i : i + FORWARD_ROWS] for t in point))) for i in chunks])
+
+    def _tail(self, point: Tensors) -> Arrays:
+        self.token.check()
+        others = {name: np.repeat(self.feeds[name], len(point[0]), 0) for name in self.subject.others}
+        return self.subject.served.tail(dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others)
+
+    def served_inputs(self, feeds: Arrays, read: Read | None = None) -> Array:
+        """F (N,), float32, of the whole served model for graph inputs (N, ..), or what `read` makes of its answers; inputs left
+        out are this row's."""
         rows = len(next(iter(feeds.values())))
         values = []
         for i in range(0, rows, FORWARD_ROWS):
@@ -126,8 +152,7 @@ class Case:
             chunk = {name: array[i : i + FORWARD_ROWS] for name, array in feeds.items()}
             count = min(FORWARD_ROWS, rows - i)
             own = {name: np.repeat(array, count, 0) for name, array in self.feeds.items() if name not in chunk}
-            ran = self.subject.served.run(own | chunk)
-            values.append(self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32))
+            values.append((read or self.f)(self.subject.served.run(own | chunk)))
         return np.concatenate(values)
 
     # ------------------------------------------------------------------------------------------------------- the twin

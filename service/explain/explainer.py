@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from service.explain.case import Case, scale
 from service.explain.methods import ExplainRequest, require
 from service.explain.methods.parameters import CommonParameters
 from service.explain.methods.path import DEFAULT_TOLERANCE
+from service.explain.quality import UNTRUSTED, judge
 from service.explain.subject import Subject
 from service.explain.targets import predicted
 
@@ -34,14 +36,16 @@ def explain(subject: Subject, request: ExplainRequest, tensors: Arrays, token: T
     targets = request.parameters.targets or [request.parameters.target] * rows
     if len(targets) != rows:
         raise BadParameter(f"parameter 'targets': {len(targets)} targets for {rows} instances")
-    explanations = []
+    answered = []
     for i in range(rows):
         feeds = {name: np.ascontiguousarray(array[i : i + 1]) for name, array in tensors.items()}
         try:
-            explanations.append(_explained(Case(subject, request, feeds, targets[i], token, memory)))
+            answered.append(_explained(Case(subject, request, feeds, targets[i], token, memory)))
         except TimeUp:
             raise DeadlineExceeded(f"no explanation within {request.timeout:g} s (parameter 'timeout')") from None
-    return ExplainAnswer(tuple(explanations))
+    if request.parameters.quality:  # after all explanations: what time is left is for judging them
+        return ExplainAnswer(tuple(_judged(one, token.within(token.remaining / (rows - i))) for i, one in enumerate(answered)))
+    return ExplainAnswer(tuple(one.explanation for one in answered))
 
 
 def shapes(subject: Subject, request: ExplainRequest, tensors: Arrays) -> dict[str, tuple[int, ...]]:
@@ -51,11 +55,29 @@ def shapes(subject: Subject, request: ExplainRequest, tensors: Arrays) -> dict[s
     return {name: tensors[name].shape[1:] for name in inputs}
 
 
-def _explained(case: Case) -> Explanation:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answered:
+    case: Case
+    found: Found | None
+    """None where there is nothing to trust."""
+    explanation: Explanation
+
+
+def _explained(case: Case) -> _Answered:
     case.token.check()
     if case.request.method.needs_twin and not case.parity.error <= case.subject.status.parity_limit:
-        return _distrusted(case)
-    return _answer(case, attribute(case))
+        return _Answered(case, None, _distrusted(case))
+    found = attribute(case)
+    return _Answered(case, found, _answer(case, found))
+
+
+def _judged(answered: _Answered, token: Token) -> Explanation:
+    """The explanation with its trust figures and a verdict, in `token`'s time."""
+    explanation = answered.explanation
+    if answered.found is None:
+        return replace(explanation, fields={**explanation.fields, "quality": None, "verdict": UNTRUSTED})
+    judgement = judge(answered.case, answered.found, explanation.fields["completeness_error"], token)
+    return replace(explanation, fields={**explanation.fields, "quality": judgement.quality, "verdict": judgement.verdict.text})
 
 
 def _answer(case: Case, found: Found) -> Explanation:

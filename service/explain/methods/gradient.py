@@ -25,6 +25,7 @@ ENTRIES = (
         rows=lambda _: 1,
         arguments=MappingProxyType({"absolute": "abs"}),
         unsigned=lambda p: p.absolute,
+        measures=lambda _: "slope",
     ),
     Method(
         name="input_x_gradient",

@@ -12,6 +12,9 @@ from service.explain.methods.parameters import CommonParameters
 Need = Literal["gradients", "modules", "baseline", "reference", "perturbation"]
 """`gradients`: a twin that passes them; `modules`: a twin whose layers can be hooked; `baseline`, `reference`: something to
 compare with, one or many; `perturbation`: only outputs for changed inputs, so any model at all."""
+Measure = Literal["share", "slope", "score"]
+"""What an attribution is: a share of the output, in its unit; a slope, the output's change per unit of the input; or a score
+that only ranks."""
 Promise = Literal["completeness"]
 Family = Literal["gradient", "path", "reference", "noise", "hooks", "layer", "perturbation", "region"]
 """Which module of `service.explain.attribution` runs it."""
@@ -34,6 +37,7 @@ class Method:
     """Parameters that go to Captum's `attribute` as they are, with its own name for each."""
     unsigned: Callable[[Any], bool] = lambda _: False
     """Whether the attributions, with these parameters, are magnitudes that say nothing of for and against."""
+    measures: Callable[[Any], Measure] = lambda _: "share"
 
     @property
     def needs_twin(self) -> bool:
