@@ -105,10 +105,11 @@ def _write(output: Path, content: bytes) -> None:
 
 
 def _as_terminal_text(answer: dict[str, Any], instance: str) -> str:
-    """A text's explanation coloured for the terminal; empty for anything else."""
-    from service.explain.render.text import render_ansi_answer
+    """The explanation coloured for the terminal; empty where there are several instances."""
+    from service.explain.render.terminal import render_terminal
 
-    return render_ansi_answer(_read(instance)[0].decode("utf-8", "replace"), answer)
+    body, content_type = _read(instance) if instance != "-" else (b"", "")
+    return render_terminal(body.decode("utf-8", "replace") if content_type == "text/plain" else "", answer)
 
 
 async def _send(client: httpx.AsyncClient, arguments: argparse.Namespace, verb: str, accept: str) -> httpx.Response:

@@ -1,36 +1,48 @@
-"""Answers of `:explain` as a picture or a page: chooses the renderer of each input by the manifest."""
+"""Answers of `:explain` as a picture or a page: captions, figures and warnings around what `inputs` draws."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from service.codecs.explanation import as_height_width_channel
-from service.codecs.geometry import Geometry
-from service.codecs.image import image_output_pixels
 from service.codecs.instance import Instance
-from service.codecs.picture import ImageLimits, as_seen
 from service.errors import NotExplainable
+from service.explain.agreement import Agreement
 from service.explain.answer import Explanation
-from service.explain.render.bars import Bar, draw_bars, largest, render_bars
-from service.explain.render.facts import caption, facts, heading
-from service.explain.render.image import render_figure, render_grid, render_legend, render_overlay, render_panels
-from service.explain.render.latent import class_share, draw_latent, latent_bars, render_latent
-from service.explain.render.page import Section, image_html, render_page
-from service.explain.render.table import table_bars
-from service.explain.render.text import render_text
-from service.manifest import Input, Manifest
+from service.explain.render.agreement import draw_agreement, render_agreement
+from service.explain.render.facts import caption, facts, heading, percentage
+from service.explain.render.inputs import Drawing, Prediction
+from service.explain.render.latent import class_share
+from service.explain.render.page import Section, render_page
+from service.explain.render.quality import render_quality
+from service.explain.render.sheet import Picture, below, render_grid, titled
+from service.manifest import Manifest
 
 if TYPE_CHECKING:
     from service.serving import Explained
 
-Array = npt.NDArray[Any]
-Prediction = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One instance with all that was found of it, an explanation a method."""
+
+    instance: Instance
+    prediction: Prediction
+    found: tuple[Explanation, ...]
+    agreement: Agreement | None
+
+    @property
+    def attributed(self) -> list[Explanation]:
+        return [each for each in self.found if each.attributions is not None]
+
+    def named(self, each: Explanation, words: str) -> str:
+        """The words, with the method's name before them where there are several."""
+        return f"{str(each.fields['method']).replace('_', ' ')}: {words}" if len(self.found) > 1 else words
 
 
 def drawable(manifest: Manifest) -> tuple[str, ...]:
@@ -40,122 +52,72 @@ def drawable(manifest: Manifest) -> tuple[str, ...]:
 
 
 def draw_picture(manifest: Manifest, explained: Explained) -> bytes:
-    """A PNG: the overlay at the sent size for one sent picture, a figure for anything else, several in a grid.
+    """A PNG: the overlay at the sent size for one sent picture and one method, a figure for anything else, several instances
+    in a grid.
 
-    Raises NotExplainable where an explanation holds no attributions, with its warning.
+    Raises NotExplainable where an instance's explanations hold no attributions, with the warning.
     """
-    cases = _cases(explained)
-    picture = _overlay(manifest, cases[0][0], cases[0][2]) if len(cases) == 1 else None
-    picture = picture or render_grid([_figure(manifest, *case) for case in cases])
+    cases = list(_cases(explained))
+    drawings = [_drawing(manifest, case) for case in cases]
+    picture = drawings[0].overlay() if len(cases) == len(cases[0].found) == 1 else None
+    picture = picture or render_grid([_figure(case, drawing) for case, drawing in zip(cases, drawings, strict=True)])
     buffer = BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def draw_page(manifest: Manifest, explained: Explained) -> str:
-    """A self-contained page with one section an explanation; one without attributions shows its warning instead."""
+    """A self-contained page with one section an instance; an explanation without attributions shows its warning instead."""
     title = manifest.title or manifest.name
-    sections = [_section(manifest, *case) for case in _cases(explained)]
+    sections = [_section(manifest, case) for case in _cases(explained)]
     return render_page(title, sections, f"{manifest.name}, version {manifest.version} · whyserve")
 
 
-def _cases(explained: Explained) -> list[tuple[Instance, Prediction, Explanation]]:
-    """Each explanation with its instance and prediction."""
-    rows = zip(explained.instances, explained.predictions, explained.explanations, strict=True)
-    return [(instance, prediction, one) for instance, prediction, found in rows for one in found]
+def _cases(explained: Explained) -> Iterator[_Case]:
+    agreements: Sequence[Agreement | None] = explained.agreements or [None] * len(explained.instances)
+    for row in zip(explained.instances, explained.predictions, explained.explanations, agreements, strict=True):
+        yield _Case(*row)
 
 
-def _overlay(manifest: Manifest, instance: Instance, explanation: Explanation) -> Image.Image | None:
-    """None where the instance isn't about a picture that was sent encoded."""
-    attributions = _attributions(explanation)
-    declared = _picture_input(manifest, attributions)
-    if declared is None or declared.name not in instance.encoded:
-        return None
-    sent, geometry = _sent(declared, instance)
-    return render_overlay(sent, as_height_width_channel(attributions[declared.name], declared), geometry)
+def _drawing(manifest: Manifest, case: _Case) -> Drawing:
+    if not case.attributed:
+        warnings = [warning for each in case.found for warning in each.fields.get("warnings", ())]
+        raise NotExplainable("; ".join(warnings) or "this explanation holds no attributions")
+    return Drawing(manifest, case.instance, case.prediction, case.attributed)
 
 
-def _figure(manifest: Manifest, instance: Instance, prediction: Prediction, explanation: Explanation) -> Image.Image:
-    attributions = _attributions(explanation)
-    words = caption(prediction, explanation.fields)
-    if (made := _generated(manifest, prediction)) is not None:
-        return draw_latent(made, latent_bars(manifest.inputs, instance.tensors, attributions), words)
-    if (declared := _picture_input(manifest, attributions)) is not None:
-        sent, geometry = _sent(declared, instance)
-        return render_figure(sent, as_height_width_channel(attributions[declared.name], declared), geometry, words)
-    return draw_bars(_bars(manifest.inputs, instance, attributions), words)
+def _figure(case: _Case, drawing: Drawing) -> Picture:
+    body = drawing.picture()
+    if case.agreement is not None:
+        body = below([body, draw_agreement(case.agreement)], gap=16)
+    return titled(body, caption(case.prediction, [each.fields for each in case.attributed]))
 
 
-def _section(manifest: Manifest, instance: Instance, prediction: Prediction, explanation: Explanation) -> Section:
-    fields = explanation.fields
-    warnings = (*fields.get("warnings", ()), *instance.warnings)
-    title, rows = heading(prediction, fields), facts(fields)
-    if explanation.attributions is None:
-        return Section(title, "", rows, warnings)
-    attributions = {name: np.asarray(array) for name, array in explanation.attributions.items()}
-    made = _generated(manifest, prediction)
-    if made is None:
-        shown = [declared for declared in manifest.inputs if declared.name in attributions]
-        return Section(title, "".join(_fragment(declared, instance, attributions[declared.name]) for declared in shown), rows, warnings)
-    classes = [declared.name for declared in manifest.inputs if declared.labels and declared.name in attributions]
-    shares = [(f"share of {name}", f"{class_share(attributions, name):.1%} of all that moved the picture") for name in classes]
-    bars = latent_bars(manifest.inputs, instance.tensors, attributions)
-    return Section(title, render_latent(made, bars, "the generated picture"), (*rows, *shares), warnings)
+def _section(manifest: Manifest, case: _Case) -> Section:
+    fields = [each.fields for each in case.found]
+    fragment = _drawing(manifest, case).html() if case.attributed else ""
+    return Section(
+        heading(case.prediction, fields[0]),
+        fragment + (render_agreement(case.agreement) if case.agreement else ""),
+        (*facts(fields), *_class_shares(manifest, case)),
+        (*(case.named(each, warning) for each in case.found for warning in each.fields.get("warnings", ())), *case.instance.warnings),
+        tuple(case.named(each, each.fields["verdict"]) for each in case.found if each.fields.get("verdict")),
+        "".join(_quality(case, each) for each in case.found if each.fields.get("quality")),
+    )
 
 
-def _fragment(declared: Input, instance: Instance, attributions: Array) -> str:
-    if declared.image:
-        sent, geometry = _sent(declared, instance)
-        panels = render_panels(sent, as_height_width_channel(attributions, declared), geometry)
-        shown = "".join(
-            image_html(panel, alt) for panel, alt in zip(panels, ("the picture as sent", "what spoke for and against"), strict=True)
-        )
-        return f'<div style="display:flex;gap:1em;flex-wrap:wrap">{shown}</div><p>{image_html(render_legend(), "colour scale")}</p>'
-    if declared.name in instance.texts:
-        text = instance.texts[declared.name]
-        return render_text(text.text, text.tokens, attributions.tolist(), text.truncated_at)
-    return render_bars(_bars((declared,), instance, {declared.name: attributions}))
+def _quality(case: _Case, each: Explanation) -> str:
+    return f"<h3>{escape(case.named(each, 'how far to trust it'))}</h3>{render_quality(each.fields['quality'])}"
 
 
-def _bars(inputs: Sequence[Input], instance: Instance, attributions: dict[str, Array]) -> list[Bar]:
-    """Of tables and of any other tensors, together."""
-    bars: list[Bar] = []
-    for declared in inputs:
-        if declared.name not in attributions:
-            continue
-        values, array = instance.tensors[declared.name], attributions[declared.name]
-        if declared.table:
-            bars += table_bars(declared.table.columns, values.tolist(), array.tolist())
-        else:
-            bars += latent_bars((declared,), {declared.name: values}, {declared.name: array}, limit=20)
-    return largest(bars, 20)
+def _class_shares(manifest: Manifest, case: _Case) -> Iterator[tuple[str, ...]]:
+    """Of a generated picture: how much of what moved it was its class."""
+    if manifest.outputs[0].kind != "image" or not case.attributed:
+        return
+    for name in (declared.name for declared in manifest.inputs if declared.labels):
+        yield (f"share of {name}", *(_share(each, name) for each in case.found))
 
 
-def _attributions(explanation: Explanation) -> dict[str, Array]:
-    if explanation.attributions is None:
-        raise NotExplainable("; ".join(explanation.fields.get("warnings", ())) or "this explanation holds no attributions")
-    return {name: np.asarray(array) for name, array in explanation.attributions.items()}
-
-
-def _picture_input(manifest: Manifest, attributions: dict[str, Array]) -> Input | None:
-    return next((declared for declared in manifest.inputs if declared.image and declared.name in attributions), None)
-
-
-def _generated(manifest: Manifest, prediction: Prediction) -> Array | None:
-    """The picture that a generative model made, (H, W, C) uint8."""
-    output = manifest.outputs[0]
-    return image_output_pixels(np.array(prediction[output.name]), output) if output.kind == "image" else None
-
-
-def _sent(declared: Input, instance: Instance) -> tuple[Image.Image, Geometry]:
-    """The picture as it is seen; one that came as a tensor is drawn as that tensor is."""
-    policy = declared.image
-    assert policy is not None
-    if declared.name in instance.encoded:
-        geometry = instance.images[declared.name].geometry
-        limits = ImageLimits(geometry.sent[0] * geometry.sent[1])  # it has passed the server's own
-        return as_seen(instance.encoded[declared.name], policy, limits), geometry
-    pixels = np.clip(as_height_width_channel(instance.tensors[declared.name], declared), 0, 255).astype(np.uint8)
-    frame = (policy.width, policy.height)
-    geometry = Geometry(frame, frame, (0.0, 0.0, float(frame[0]), float(frame[1])), frame, policy.filter)
-    return Image.fromarray(pixels.squeeze(2) if policy.channels == 1 else pixels).convert("RGB"), geometry
+def _share(each: Explanation, name: str) -> str:
+    found: dict[str, Any] = {key: np.asarray(array) for key, array in (each.attributions or {}).items()}
+    return f"{percentage(class_share(found, name))} of all that moved the picture" if name in found else ""

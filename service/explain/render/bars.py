@@ -1,107 +1,182 @@
-"""Signed bars, one a feature, largest first: inline SVG for pages and a Pillow picture, from one layout."""
+"""Bars, one a feature and method, largest first: inline SVG for pages and a Pillow picture, from one layout."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from service.explain.render.colormap import Colour, colour_of, hex_of
-from service.explain.render.image import INK, PAPER, QUIET, Caption, fitted
+from service.explain.render.colormap import SIGNED, Colour, Scale, hex_of
+from service.explain.render.sheet import INK, PAPER, QUIET, SMALL, Picture, fitted
 
-WIDTH = 640
 _LABELS = 240
 """Pixels for the features' names."""
-_NUMBERS = 78
-"""Pixels on either side for the numbers at the bars' ends."""
+_NUMBERS = 70
+"""Pixels at a bar's end for its number."""
+_ALONE, _AMONG = 400, 270
+"""Pixels of a method's column where there is one and where there are several."""
 _ROW = 26
-_MARGIN = 12
-_AXIS = (_LABELS + WIDTH) / 2
-_REACH = (WIDTH - _LABELS) / 2 - _NUMBERS
+_HEADER = 22
+_GREY = (150, 150, 150)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
+    """A feature with its attribution by each method, NaN of a method that doesn't reach it."""
+
     name: str
     value: str
     """The feature's own value as text, empty where there is none to show."""
-    attribution: float
+    attributions: tuple[float, ...]
 
     @property
     def label(self) -> str:
         return f"{self.name} = {self.value}" if self.value else self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A method's own scale: its largest bar fills the column."""
+
+    title: str = ""
+    colours: Scale = SIGNED
+
+
+ALONE = (Column(),)
+
+
 def largest(bars: Sequence[Bar], limit: int) -> list[Bar]:
-    """The bars by magnitude; beyond `limit`, the rest as one bar that keeps their sum."""
-    ranked = sorted(bars, key=lambda bar: abs(bar.attribution), reverse=True)
+    """The bars by magnitude (of several methods: the largest share of a method's own largest bar); beyond `limit`, the rest as
+    one bar that keeps their sums."""
+    if not bars:
+        return []
+    magnitudes = np.abs(np.nan_to_num([bar.attributions for bar in bars]))  # (bars, methods)
+    shares = (magnitudes / np.maximum(magnitudes.max(axis=0), np.finfo(float).tiny)).max(axis=1)
+    ranked = [bars[place] for place in np.argsort(-shares, kind="stable")]
     if len(ranked) <= limit:
         return ranked
     shown, others = ranked[: limit - 1], ranked[limit - 1 :]
-    return [*shown, Bar(f"{len(others)} others together", "", sum(bar.attribution for bar in others))]
+    sums = tuple(float(total) for total in np.nansum([bar.attributions for bar in others], axis=0))
+    return [*shown, Bar(f"{len(others)} others together", "", sums)]
 
 
-def render_bars(bars: Sequence[Bar]) -> str:
+def render_bars(bars: Sequence[Bar], columns: Sequence[Column] = ALONE) -> str:
     """Inline SVG, scaling with the page; each bar's full label and number are its tooltip."""
-    height = _ROW * len(bars) + 8
-    rows = "".join(_svg_row(row) for row in _layout(bars))
-    axis = f'<line x1="{_AXIS}" y1="0" x2="{_AXIS}" y2="{height}" stroke="#999"/>'
+    layout = _Layout(columns)
+    height = layout.top + _ROW * len(bars) + 8
+    titles = "".join(
+        f'<text x="{layout.left(i)}" y="14" fill="{hex_of(QUIET)}">{escape(column.title)}</text>' for i, column in enumerate(columns)
+    )
+    axes = "".join(
+        f'<line x1="{x}" y1="{layout.top}" x2="{x}" y2="{height}" stroke="#999"/>' for x in map(layout.axis, range(len(columns)))
+    )
+    labels = "".join(
+        f'<text x="{_LABELS - 10}" y="{layout.middle(row) + 5}" text-anchor="end" fill="{hex_of(INK)}">{escape(_short(bar.label))}</text>'
+        for row, bar in enumerate(bars)
+    )
+    drawn = "".join(_svg_strip(strip) for strip in layout.strips(bars))
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" style="width:100%;max-width:{WIDTH}px;font:13px sans-serif" role="img" '
-        f'aria-label="attribution of each feature">{axis}{rows}</svg>'
+        f'<svg viewBox="0 0 {layout.width} {height}" style="width:100%;max-width:{layout.width}px;font:13px sans-serif" role="img" '
+        f'aria-label="attribution of each feature">{titles}{axes}{labels}{drawn}</svg>'
     )
 
 
-def draw_bars(bars: Sequence[Bar], caption: Caption) -> Image.Image:
-    """The same as a picture, under a caption."""
-    top = _MARGIN + 26 + 18 * len(caption.lines) + 8
-    sheet = Image.new("RGB", (WIDTH + 2 * _MARGIN, top + _ROW * len(bars) + _MARGIN), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    draw.text((_MARGIN, _MARGIN), fitted(draw, caption.title, 18, WIDTH), fill=INK, font=ImageFont.load_default(18))
-    for number, line in enumerate(caption.lines):
-        draw.text((_MARGIN, _MARGIN + 26 + 18 * number), fitted(draw, line, 13, WIDTH), fill=QUIET, font=font)
-    for row in _layout(bars):
-        y = top + row.y
-        label = fitted(draw, row.bar.label, 13, _LABELS - 12)
-        draw.text((_MARGIN + _LABELS - 10, y + _ROW / 2), label, fill=INK, font=font, anchor="rm")
-        draw.rectangle((_MARGIN + row.left, y + 4, _MARGIN + row.right, y + _ROW - 5), fill=row.colour)
-        x = _MARGIN + (row.right + 5 if row.bar.attribution >= 0 else row.left - 5)
-        draw.text((x, y + _ROW / 2), row.number, fill=QUIET, font=font, anchor="lm" if row.bar.attribution >= 0 else "rm")
-    draw.line((_MARGIN + _AXIS, top, _MARGIN + _AXIS, top + _ROW * len(bars)), fill=(150, 150, 150))
+def draw_bars(bars: Sequence[Bar], columns: Sequence[Column] = ALONE) -> Picture:
+    """The same as a picture."""
+    layout = _Layout(columns)
+    bottom = layout.top + _ROW * max(1, len(bars))
+    sheet = Image.new("RGB", (layout.width, bottom), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(SMALL)
+    for i, column in enumerate(columns):
+        draw.text((layout.left(i), 2), column.title, fill=QUIET, font=font)
+    for row, bar in enumerate(bars):
+        label = fitted(draw, bar.label, SMALL, _LABELS - 12)
+        draw.text((_LABELS - 10, layout.middle(row)), label, fill=INK, font=font, anchor="rm")
+    for strip in layout.strips(bars):
+        draw.rectangle((strip.left, strip.middle - 9, strip.right, strip.middle + 8), fill=strip.colour)
+        draw.text((strip.number_x, strip.middle), strip.number, fill=QUIET, font=font, anchor="lm" if strip.rightwards else "rm")
+    for x in map(layout.axis, range(len(columns))):
+        draw.line((x, layout.top, x, bottom), fill=_GREY)
     return sheet
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    bar: Bar
-    y: float
+class _Strip:
+    """One bar of one method, in pixels."""
+
+    label: str
+    attribution: float
+    middle: float
     left: float
     right: float
     colour: Colour
+    signed: bool
+
+    @property
+    def rightwards(self) -> bool:
+        return self.attribution >= 0
 
     @property
     def number(self) -> str:
-        return f"{self.bar.attribution:+.4g}"
+        return f"{self.attribution:+.4g}" if self.signed else f"{self.attribution:.4g}"
+
+    @property
+    def number_x(self) -> float:
+        return self.right + 5 if self.rightwards else self.left - 5
 
 
-def _layout(bars: Sequence[Bar]) -> Iterator[_Row]:
-    longest = max((abs(bar.attribution) for bar in bars), default=0.0) or 1.0
-    for index, bar in enumerate(bars):
-        end = _AXIS + bar.attribution / longest * _REACH
-        colour = colour_of(0.6 if bar.attribution >= 0 else -0.6)
-        yield _Row(bar, _ROW * index, min(_AXIS, end), max(_AXIS, end), colour)
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    columns: Sequence[Column]
+
+    @property
+    def _column(self) -> int:
+        return _ALONE if len(self.columns) == 1 else _AMONG
+
+    @property
+    def width(self) -> int:
+        return _LABELS + self._column * len(self.columns)
+
+    @property
+    def top(self) -> int:
+        return _HEADER if any(column.title for column in self.columns) else 0
+
+    def left(self, column: int) -> int:
+        return _LABELS + self._column * column
+
+    def axis(self, column: int) -> float:
+        """In the middle for attributions with a sign, at the left for magnitudes."""
+        return self.left(column) + (self._column / 2 if self.columns[column].colours.signed else 4)
+
+    def middle(self, row: int) -> float:
+        return self.top + _ROW * row + _ROW / 2
+
+    def strips(self, bars: Sequence[Bar]) -> Iterator[_Strip]:
+        for i, column in enumerate(self.columns):
+            reached = [(row, bar, bar.attributions[i]) for row, bar in enumerate(bars) if not math.isnan(bar.attributions[i])]
+            longest = max((abs(value) for _, _, value in reached), default=0.0) or 1.0
+            reach = self.left(i) + self._column - self.axis(i) - _NUMBERS
+            for row, bar, value in reached:
+                axis = self.axis(i)
+                end = axis + value / longest * reach
+                colour = column.colours.colour_of(0.6 if value >= 0 else -0.6)
+                label = f"{bar.label}, {column.title}" if column.title else bar.label
+                yield _Strip(label, value, self.middle(row), min(axis, end), max(axis, end), colour, column.colours.signed)
 
 
-def _svg_row(row: _Row) -> str:
-    middle = row.y + _ROW / 2 + 5
-    positive = row.bar.attribution >= 0
-    label = row.bar.label if len(row.bar.label) <= 36 else row.bar.label[:35] + "…"
+def _svg_strip(strip: _Strip) -> str:
     return (
-        f"<g><title>{escape(row.bar.label)}: {row.number}</title>"
-        f'<text x="{_LABELS - 10}" y="{middle}" text-anchor="end" fill="{hex_of(INK)}">{escape(label)}</text>'
-        f'<rect x="{row.left:.1f}" y="{row.y + 4}" width="{row.right - row.left:.1f}" height="{_ROW - 9}" fill="{hex_of(row.colour)}"/>'
-        f'<text x="{row.right + 5 if positive else row.left - 5:.1f}" y="{middle}" '
-        f'text-anchor="{"start" if positive else "end"}" fill="{hex_of(QUIET)}">{row.number}</text></g>'
+        f"<g><title>{escape(strip.label)}: {strip.number}</title>"
+        f'<rect x="{strip.left:.1f}" y="{strip.middle - 9}" width="{strip.right - strip.left:.1f}" height="17" '
+        f'fill="{hex_of(strip.colour)}"/>'
+        f'<text x="{strip.number_x:.1f}" y="{strip.middle + 5}" text-anchor="{"start" if strip.rightwards else "end"}" '
+        f'fill="{hex_of(QUIET)}">{strip.number}</text></g>'
     )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 36 else label[:35] + "…"

@@ -14,20 +14,26 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.4rem;font-weight:600} h2{font-size:1.1rem;font-weight:600;margin:2rem 0 .5rem}
 table{border-collapse:collapse;font-size:.9rem;margin:1rem 0} td,th{padding:.2rem 1.2rem .2rem 0;text-align:left;vertical-align:top;
-font-weight:400;border-bottom:1px solid #eee} th{color:#666} .warning{background:#fff4e0;border-left:4px solid #b84608;padding:.5rem .8rem}
+font-weight:400;border-bottom:1px solid #eee} th{color:#666}
+.warning{background:#fff4e0;border-left:4px solid #b84608;padding:.5rem .8rem} .verdict{background:#eef4fa;
+border-left:4px solid #226cb0;padding:.5rem .8rem} caption{color:#666;text-align:left;white-space:nowrap;padding:.2rem 0}
+h3{font-size:1rem;margin:1.5rem 0 0}
 img{max-width:100%;height:auto;image-rendering:pixelated} footer{color:#888;font-size:.85rem;margin-top:3rem}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One explanation: `fragment` is HTML as it is, everything else plain text that is escaped here."""
+    """One instance explained: `fragment` and `appendix` are HTML as it is, everything else plain text that is escaped here."""
 
     heading: str
     fragment: str
-    facts: tuple[tuple[str, str], ...] = ()
-    """Name and value, in the order shown."""
+    facts: tuple[tuple[str, ...], ...] = ()
+    """Name and values, one a method, in the order shown."""
     warnings: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
+    """How far to trust it, in words; shown first."""
+    appendix: str = ""
 
 
 def render_page(title: str, sections: Sequence[Section], footer: str = "") -> str:
@@ -50,6 +56,9 @@ def image_html(picture: Image.Image, alt: str) -> str:
 
 def _section(section: Section) -> str:
     warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in section.warnings)
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in section.facts)
+    verdicts = "".join(f'<p class="verdict">{escape(verdict)}</p>' for verdict in section.verdicts)
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>" for name, *values in section.facts
+    )
     table = f"<table>{rows}</table>" if rows else ""
-    return f"<section><h2>{escape(section.heading)}</h2>{warnings}{section.fragment}{table}</section>"
+    return f"<section><h2>{escape(section.heading)}</h2>{verdicts}{warnings}{section.fragment}{table}{section.appendix}</section>"

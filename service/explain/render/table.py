@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from service.explain.render.bars import Bar, largest
+from service.explain.render.bars import Bar
 from service.manifest import Column
 
-_LIMIT = 20
 
-
-def table_bars(columns: Sequence[Column], values: Sequence[float], attributions: Sequence[float], limit: int = _LIMIT) -> list[Bar]:
-    """One bar a column, largest first, with the row's own value in its unit or its category's name; beyond `limit` the rest
-    is one bar. `values` and `attributions` are in the columns' order."""
-    rows = zip(columns, values, attributions, strict=True)
-    return largest([Bar(column.name, _shown(value, column), float(attribution)) for column, value, attribution in rows], limit)
+def table_bars(columns: Sequence[Column], values: Sequence[float], attributions: Sequence[Sequence[float]]) -> list[Bar]:
+    """One bar a column, with the row's own value in its unit or its category's name. `values` and each method's
+    `attributions` are in the columns' order."""
+    by_column = zip(*attributions, strict=True)
+    rows = zip(columns, values, by_column, strict=True)
+    return [Bar(column.name, _shown(value, column), tuple(map(float, parts))) for column, value, parts in rows]
 
 
 def _shown(value: float, column: Column) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
 
 from service.codecs.text import Token
-from service.explain.render.colormap import colour_of, diverging, hex_of, ink_on, symmetric_scale
+from service.explain.render.colormap import SIGNED, Scale, hex_of, ink_on, symmetric_scale
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that a terminal acts on and a page must not hold; tab and newline stay."""
@@ -31,45 +30,53 @@ class _Piece:
     unread: bool = False
 
 
-def render_text(text: str, tokens: Sequence[Token | None], attributions: Sequence[float], truncated_at: int | None = None) -> str:
+def render_text(
+    text: str,
+    tokens: Sequence[Token | None],
+    attributions: Sequence[float],
+    truncated_at: int | None = None,
+    *,
+    colours: Scale = SIGNED,
+    target: str = "",
+) -> str:
     """A self-contained fragment: the text as sent, each token on a background as its attribution has it, the number as its
     tooltip, what the model didn't read greyed, and the legend. `attributions` is one number a token."""
     pieces, unplaced = _pieces(text, tokens, attributions, truncated_at)
     scale = _scale(pieces)
-    marked = "".join(_as_html(piece, scale) for piece in pieces)
-    legend = f'<div style="margin:.8em 0;font-size:.85em;color:#666">{legend_html()}{_note(unplaced, truncated_at)}</div>'
+    marked = "".join(_as_html(piece, scale, colours) for piece in pieces)
+    notes = _note(unplaced, truncated_at)
+    legend = f'<div style="margin:.8em 0;font-size:.85em;color:#666">{legend_html(colours, target)}{notes}</div>'
     return f'<div><p dir="auto" style="white-space:pre-wrap;line-height:1.9;font-size:1.1em">{marked}</p>{legend}</div>'
 
 
-def render_ansi(text: str, tokens: Sequence[Token | None], attributions: Sequence[float], truncated_at: int | None = None) -> str:
+def render_ansi(
+    text: str,
+    tokens: Sequence[Token | None],
+    attributions: Sequence[float],
+    truncated_at: int | None = None,
+    *,
+    colours: Scale = SIGNED,
+) -> str:
     """The same for a terminal with 24-bit colours; control characters of the text are shown as replacement characters."""
     pieces, _ = _pieces(text, tokens, attributions, truncated_at)
     scale = _scale(pieces)
-    return "".join(_as_ansi(piece, scale) for piece in pieces)
+    return "".join(_as_ansi(piece, scale, colours) for piece in pieces)
 
 
-def render_ansi_answer(text: str, answer: Mapping[str, Any]) -> str:
-    """A V1 `:explain` answer about `text` for the terminal; empty where the answer isn't one text's explanation."""
-    explanations = answer.get("explanations") or [{}]
-    explanation = explanations[0]
-    if len(explanations) != 1 or not isinstance(explanation.get("tokens"), list) or explanation.get("attributions") is None:
-        return ""
-    tokens = [Token(**token) if token else None for token in explanation["tokens"]]
-    target = explanation.get("target") or {}
-    prediction = (answer.get("predictions") or [{}])[0]
-    heading = f"{prediction.get('label', '')} ({prediction['probability']:.1%})" if "probability" in prediction else ""
-    coloured = render_ansi(text, tokens, explanation["attributions"], explanation.get("truncated_at"))
-    against, neutral, towards = (
-        _painted(f" {name} ", value) for name, value in (("against", -_STRONGEST), ("0", 0.0), ("for", _STRONGEST))
-    )
-    return f"{heading}\n\n{coloured}\n\n{against}{neutral}{towards} {_clean(str(target.get('label', '')))}"
+def ansi_legend(colours: Scale = SIGNED, target: str = "") -> str:
+    """The colour scale for a terminal, its ends named."""
+    low, high = (clean(words) for words in colours.ends(target))
+    steps = np.linspace(-_STRONGEST if colours.signed else 0.0, _STRONGEST, 9)
+    return f"{low} {''.join(painted('  ', float(step), colours) for step in steps)} {high}"
 
 
-def legend_html() -> str:
+def legend_html(colours: Scale = SIGNED, target: str = "") -> str:
     """The colour scale as used for text and bars, with its ends named."""
-    stops = ",".join(hex_of((red, green, blue)) for red, green, blue in diverging(np.linspace(-_STRONGEST, _STRONGEST, 9)).tolist())
+    low, high = colours.ends(target)
+    steps = np.linspace(-_STRONGEST if colours.signed else 0.0, _STRONGEST, 9)
+    stops = ",".join(hex_of(colours.colour_of(step)) for step in steps)
     style = f"display:inline-block;width:10em;height:.8em;margin:0 .5em;border:1px solid #ccc;background:linear-gradient(90deg,{stops})"
-    return f'against<span style="{style}"></span>for'
+    return f'{escape(clean(low))}<span style="{style}"></span>{escape(clean(high))}'
 
 
 def _pieces(
@@ -103,26 +110,27 @@ def _scale(pieces: Sequence[_Piece]) -> float:
     return symmetric_scale(np.array([piece.value for piece in pieces if piece.value is not None], float)) / _STRONGEST
 
 
-def _as_html(piece: _Piece, scale: float) -> str:
-    words = escape(_clean(piece.text))
+def _as_html(piece: _Piece, scale: float, colours: Scale) -> str:
+    words = escape(clean(piece.text))
     if piece.unread:
         return f'<span style="color:#aaa" title="not read by the model">{words}</span>'
     if piece.value is None:
         return words
-    colour = colour_of(_position(piece.value, scale))
+    colour = colours.colour_of(_position(piece.value, scale))
     style = f"background:{hex_of(colour)};color:{hex_of(ink_on(colour))};padding:.15em 0;border-radius:.2em"
     return f'<span style="{style}" title="{piece.value:+.4g}">{words}</span>'
 
 
-def _as_ansi(piece: _Piece, scale: float) -> str:
+def _as_ansi(piece: _Piece, scale: float, colours: Scale) -> str:
     if piece.unread:
-        return f"\x1b[2m{_clean(piece.text)}{_RESET}"
+        return f"\x1b[2m{clean(piece.text)}{_RESET}"
     value = 0.0 if piece.value is None else _position(piece.value, scale)
-    return _painted(_clean(piece.text), value) if abs(value) >= _FAINT else _clean(piece.text)
+    return painted(clean(piece.text), value, colours) if abs(value) >= _FAINT else clean(piece.text)
 
 
-def _painted(words: str, value: float) -> str:
-    colour = colour_of(value)
+def painted(words: str, value: float, colours: Scale) -> str:
+    """The words on the colour of a value, for a terminal."""
+    colour = colours.colour_of(value)
     back, ink = (";".join(map(str, rgb)) for rgb in (colour, ink_on(colour)))
     return f"\x1b[48;2;{back}m\x1b[38;2;{ink}m{words}{_RESET}"
 
@@ -131,7 +139,8 @@ def _position(value: float, scale: float) -> float:
     return float(np.clip(np.nan_to_num(value / scale), -_STRONGEST, _STRONGEST))
 
 
-def _clean(words: str) -> str:
+def clean(words: str) -> str:
+    """The words with replacement characters for what a terminal would act on."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", words)
 
 

@@ -14,6 +14,7 @@ from service.codecs.instance import Instance
 from service.codecs.picture import ImageLimits
 from service.codecs.text import DecodedText, Token
 from service.errors import NotExplainable
+from service.explain.agreement import agreement
 from service.explain.answer import Explanation
 from service.explain.render.answer import draw_page, draw_picture, drawable
 from service.explain.render.facts import caption, facts, heading
@@ -58,7 +59,9 @@ def manifest(*inputs, output=SCORES):
 
 def explained(*cases):
     instances, predictions, explanations = zip(*cases, strict=True)
-    return SimpleNamespace(instances=list(instances), predictions=list(predictions), explanations=[(each,) for each in explanations])
+    found = [each if isinstance(each, tuple) else (each,) for each in explanations]
+    agreements = [agreement(each) for each in found] if len(found[0]) > 1 else None
+    return SimpleNamespace(instances=list(instances), predictions=list(predictions), explanations=found, agreements=agreements)
 
 
 def photo(width=50, height=30, **fields):
@@ -155,11 +158,11 @@ def test_words():
     assert heading(PREDICTION, FIELDS) == "Why 7 (99.8%)"
     assert heading(PREDICTION, FIELDS | {"target": {"label": "1", "index": 1}}) == "For and against 1 (predicted: 7 (99.8%))"
     assert heading({"image": []}, FIELDS | {"target": {}}) == "What moved the output"
-    assert caption(PREDICTION, FIELDS).lines == (
+    assert caption(PREDICTION, [FIELDS]).lines == (
         "integrated gradients of the logit, baseline zero",
         "completeness error 0.43%, parity error 2.3e-07",
     )
-    assert dict(facts(FIELDS | {"completeness_error": None})).keys() == {
+    assert {name for name, _ in facts([FIELDS | {"completeness_error": None}])} == {
         "method",
         "explained",
         "output for this input",

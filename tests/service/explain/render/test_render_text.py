@@ -6,7 +6,8 @@ import re
 from html import unescape
 
 from service.codecs.text import Token
-from service.explain.render.text import legend_html, render_ansi, render_ansi_answer, render_text
+from service.explain.render.colormap import UNSIGNED
+from service.explain.render.text import ansi_legend, legend_html, render_ansi, render_text
 
 
 def spans(text, *parts):
@@ -84,17 +85,8 @@ def test_the_terminal_shows_the_same_text():
     assert coloured.startswith("a ")  # what has no attribution isn't painted
 
 
-def test_a_v1_answer_in_the_terminal():
-    text = "good"
-    explanation = {"tokens": [{"text": "good", "start": 0, "end": 4}], "attributions": [1.0], "target": {"label": "positive", "index": 1}}
-    answer = {"predictions": [{"label": "positive", "index": 1, "probability": 0.9}], "explanations": [explanation]}
-    shown = without_colours(render_ansi_answer(text, answer))
-    assert shown.splitlines()[0] == "positive (90.0%)"
-    assert "good" in shown
-    for other in ({}, {"explanations": []}, {"explanations": [{"attributions": [[1.0]]}]}, {"explanations": [explanation] * 2}):
-        assert render_ansi_answer(text, other) == ""
-    assert render_ansi_answer(text, {"explanations": [explanation | {"attributions": None}]}) == ""
-
-
 def test_the_legend_names_both_ends():
     assert plain(legend_html()) == "againstfor"
+    assert plain(legend_html(target="<b>")) == "against <b>for <b>"
+    assert plain(legend_html(UNSIGNED, "x")) == "no influencestrong"
+    assert without_colours(ansi_legend(target="\x1b[1mpos")).split() == ["against", "\ufffd[1mpos", "for", "\ufffd[1mpos"]
