@@ -36,17 +36,14 @@ def report() -> str:
     total = ("all", tally.cases.total(), *(sum(tally.passed[column, kind] for kind in KINDS) for column in COLUMNS))
     reasons = sorted({reason for _, reason in tally.failed})
     failures = [(reason, *(len(tally.failed.get((column, reason), ())) for column in COLUMNS)) for reason in reasons]
-    names = [
-        f"{column}, {reason}: {', '.join(sorted(found))}"
-        for (column, reason), found in sorted(tally.failed.items())
-        if column == COLUMNS[1]
-    ]
+    names = [f"{reason}: {', '.join(sorted(found))}" for (column, reason), found in sorted(tally.failed.items()) if column == COLUMNS[1]]
     return "\n\n".join(
         (
             'Cases of the onnx package\'s backend test suite passed. "Twin in torch" computes no step in numpy; "with numpy" may.',
             markdown(("kind", "cases", *COLUMNS), [*kinds, total]),
             "Failures by reason",
             markdown(("reason", *COLUMNS), failures),
+            f"By name, {COLUMNS[1]}",
             "\n".join(names),
         )
     )

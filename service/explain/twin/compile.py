@@ -101,7 +101,7 @@ class _Compiler:
             if bound is not None:
                 return self._module(node, bound, reused)
         compute = _function(operator, node, {**attributes, **wanted}, known)
-        return Step(node, node.inputs, compute, straight_through=operator.straight_through)
+        return Step(node, node.inputs, compute, straight_through=operator.straight_through, hides=operator.hides)
 
     def _module(self, node: Node, bound: Bound, reused: bool) -> Step:
         self.modules[node.name] = bound.module

@@ -88,7 +88,7 @@ def _nodes(graph: GraphProto, around: Mapping[str, TypeProto]) -> Iterator[tuple
 def _schema(domain: str, op_type: str, opset: int) -> OpSchema | None:
     """That of an operator which is a function."""
     try:
-        schema = onnx.defs.get_schema(op_type, opset, domain)
+        schema: OpSchema = onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:
         return None
     return schema if schema.has_function or schema.has_context_dependent_function else None
@@ -107,7 +107,7 @@ def _body(schema: OpSchema, node: NodeProto, types: Mapping[str, TypeProto], ops
         )
     if not serialized:
         return None
-    body = FunctionProto.FromString(serialized)
+    body: FunctionProto = FunctionProto.FromString(serialized)
     written_for = {_default(o.domain): o.version for o in body.opset_import}.get("", opset)
     if any(find("", name, written_for) is not find("", name, opset) for name in _operators(body.node)):
         return None  # an operator in it has changed since

@@ -20,6 +20,7 @@ import service.explain.twin.operators  # noqa: F401 - fills the registry
 from service.explain.twin.compile import Compiled, compile_graph
 from service.explain.twin.dtypes import as_torch
 from service.explain.twin.functions import inlined
+from service.explain.twin.fused import taken_apart
 from service.explain.twin.graph import Names, read
 from service.explain.twin.program import Program, Step, Value, plan
 from service.explain.twin.registry import OPERATORS
@@ -106,8 +107,13 @@ class Twin(nn.Module):
 
     @property
     def straight_through(self) -> tuple[str, ...]:
-        """The quantising operators, each once: their gradient is that of the same operator without its rounding."""
+        """The operators that round, each once: their gradient is that of the same operator without its rounding."""
         return _operators(tuple(s for s in self._program.steps if s.straight_through))
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Nodes of fused operators with a non-linearity that no module shows: methods that hook these don't see it."""
+        return tuple(s.node.onnx_name or s.node.name for s in self._program.steps if s.hides)
 
     def forward(self, *inputs: Any) -> list[Value]:
         return self.run_program(self._program, inputs)
@@ -183,7 +189,7 @@ def build(model: onnx.ModelProto, *, numpy: bool = True) -> Twin:
     With `numpy=False` also those that could only be computed in numpy, without a gradient. Raises BadGraph for a model
     that is none: a cycle, or a tensor that nothing makes.
     """
-    spelled = inlined(model, OPERATORS.find)
+    spelled = inlined(taken_apart(model), OPERATORS.find)
     return Twin(compile_graph(read(spelled, Names(dir(nn.Module()))), numpy=numpy))
 
 

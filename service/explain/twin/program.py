@@ -37,6 +37,8 @@ class Step:
     differentiable: bool = True
     straight_through: bool = False
     """Whether its gradient passes a rounding as if there were none."""
+    hides: bool = False
+    """Whether a non-linearity in it is no module."""
 
     @property
     def reads(self) -> frozenset[str]:

@@ -73,6 +73,8 @@ class Operator(Generic[Arguments, Result]):
     maker: Callable[..., Bound | None] | None = None
     straight_through: bool = False
     """Whether it rounds, and lets the gradient pass as if it didn't (Bengio et al. 2013, arXiv:1308.3432)."""
+    hides: bool = False
+    """Whether it is several operators in one, with a non-linearity among them that methods can't hook."""
 
     def __call__(self, *inputs: Arguments.args, **attributes: Arguments.kwargs) -> Result:
         return self.function(*inputs, **attributes)
@@ -126,6 +128,12 @@ def _register(domain: str, function: Callable[Arguments, Result]) -> Operator[Ar
 def straight_through(entry: Operator[Arguments, Result]) -> Operator[Arguments, Result]:
     """Mark a registered operator as one whose gradient is that of the operator without its rounding."""
     entry.straight_through = True
+    return entry
+
+
+def hides(entry: Operator[Arguments, Result]) -> Operator[Arguments, Result]:
+    """Mark a registered operator as one that holds a non-linearity which no module shows."""
+    entry.hides = True
     return entry
 
 

@@ -2,6 +2,7 @@
 
 from service.explain.twin.operators import (
     activation,
+    attention,
     control,
     convolution,
     elementwise,
@@ -9,8 +10,10 @@ from service.explain.twin.operators import (
     layout,
     linear,
     logic,
+    microsoft,
     normalization,
     pooling,
+    qlinear,
     quantization,
     recurrent,
     reduce,
@@ -21,6 +24,7 @@ from service.explain.twin.operators import (
 
 __all__ = [
     "activation",
+    "attention",
     "control",
     "convolution",
     "elementwise",
@@ -28,8 +32,10 @@ __all__ = [
     "layout",
     "linear",
     "logic",
+    "microsoft",
     "normalization",
     "pooling",
+    "qlinear",
     "quantization",
     "recurrent",
     "reduce",

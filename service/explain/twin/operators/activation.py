@@ -104,10 +104,17 @@ def Swish(X: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 @operator
 def PRelu(X: Tensor, slope: Tensor) -> Tensor:
+    """Until opset 6 a slope of one axis is one a channel."""
+    per_channel = slope.dim() == 1 and slope.numel() > 1 and X.dim() > 2
+    return PRelu_7(X, slope.reshape(-1, *(1,) * (X.dim() - 2)) if per_channel else slope)
+
+
+@operator
+def PRelu_7(X: Tensor, slope: Tensor) -> Tensor:
     return torch.where(X < 0, slope * X, X)
 
 
-@module_form(PRelu)
+@module_form(PRelu_7)
 def prelu(X: Constant, slope: Constant) -> Bound | None:
     """`nn.PReLU` where the slope is one number, or one a channel (axis 1)."""
     if slope is None or isinstance(slope, Dynamic) or not isinstance(X, Dynamic) or X.rank is None:

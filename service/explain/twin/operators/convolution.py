@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -233,25 +232,3 @@ def conv_transpose(
 def _set(module: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
     module.register_parameter("weight", nn.Parameter(weight.clone()))
     module.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
-
-
-@operator
-def ConvInteger(
-    x: Tensor,
-    w: Tensor,
-    x_zero_point: Tensor | None = None,
-    w_zero_point: Tensor | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Tensor:
-    # In float64, which holds these integers exactly: torch convolves no integers on every device.
-    data = x.double() - (0 if x_zero_point is None else x_zero_point.double())
-    zero = torch.zeros((), dtype=torch.float64) if w_zero_point is None else w_zero_point.double()
-    weight = w.double() - zero.reshape(-1, *(1,) * (w.dim() - 1))
-    window = Window.of(w.shape[2:], strides, dilations, pads, auto_pad)
-    return _CONV[window.rank - 1](window.pad(data), weight, None, window.strides, 0, window.dilations, group).to(torch.int32)

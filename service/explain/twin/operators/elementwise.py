@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,16 +33,30 @@ for _name, _function in {
     "Sinh": torch.sinh,
     "Sqrt": torch.sqrt,
     "Tan": torch.tan,
-    "Add": torch.add,
-    "Sub": torch.sub,
-    "Mul": torch.mul,
 }.items():
     named(_name, _function)
 
 
 @operator
-def Div(A: Tensor, B: Tensor) -> Tensor:
+def Div_7(A: Tensor, B: Tensor) -> Tensor:
     return torch.div(A, B) if A.is_floating_point() else torch.div(A, B, rounding_mode="trunc")
+
+
+def _until_6(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Until opset 6 B is broadcast on demand only, its first axis being `axis` of A."""
+
+    def compute(A: Tensor, B: Tensor, *, axis: int | None = None, broadcast: int = 0) -> Tensor:
+        behind = 0 if axis is None else A.dim() - axis % A.dim() - B.dim()
+        return function(A, B.reshape((*B.shape, *(1,) * behind)))
+
+    return compute
+
+
+_ARITHMETIC: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"Add": torch.add, "Sub": torch.sub, "Mul": torch.mul}
+for _name, _binary in _ARITHMETIC.items():
+    named(_name, _until_6(_binary))
+    named(f"{_name}_7", _binary)
+named("Div", _until_6(Div_7))
 
 
 @operator

@@ -17,13 +17,22 @@ def MatMul(A: Tensor, B: Tensor) -> Tensor:
 def matmul(A: Constant, B: Constant) -> Bound | None:
     if B is None or isinstance(B, Dynamic) or B.dim() != 2 or not B.is_floating_point():
         return None
-    return Bound(_linear(B.T, None))
+    return Bound(as_linear(B.T, None))
 
 
 @operator
 def Gemm(
-    A: Tensor, B: Tensor, C: Tensor | None = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
+    A: Tensor,
+    B: Tensor,
+    C: Tensor | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    broadcast: int = 1,
+    transA: int = 0,
+    transB: int = 0,
 ) -> Tensor:
+    """`broadcast`: until opset 6, and what happens anyway since."""
     product = torch.matmul(A.T if transA else A, B.T if transB else B)
     scaled = product if alpha == 1 else alpha * product
     if C is None:
@@ -33,20 +42,28 @@ def Gemm(
 
 @module_form(Gemm)
 def gemm(
-    A: Constant, B: Constant, C: Constant = None, *, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
+    A: Constant,
+    B: Constant,
+    C: Constant = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    broadcast: int = 1,
+    transA: int = 0,
+    transB: int = 0,
 ) -> Bound | None:
     if B is None or isinstance(B, Dynamic) or isinstance(C, Dynamic) or not are_constant(B, C) or transA or not B.is_floating_point():
         return None
     weight = (B if transB else B.T) * alpha  # (outputs, inputs)
     if C is None:
-        return Bound(_linear(weight, None))
+        return Bound(as_linear(weight, None))
     if C.numel() not in (1, weight.shape[0]) or (C.dim() == 2 and C.shape[0] != 1):
         return None  # a bias that differs from row to row
-    return Bound(_linear(weight, (C.reshape(-1) * beta).expand(weight.shape[0])))
+    return Bound(as_linear(weight, (C.reshape(-1) * beta).expand(weight.shape[0])))
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """`weight` (outputs, inputs)."""
+def as_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """An `nn.Linear` with weights of its own memory; `weight` (outputs, inputs), `bias` (outputs,)."""
     module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     module.weight = nn.Parameter(weight.contiguous().clone())
     if bias is not None:

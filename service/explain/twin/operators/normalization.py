@@ -16,8 +16,18 @@ INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 @operator
 def BatchNormalization(
-    X: Tensor, scale: Tensor, B: Tensor, mean: Tensor, var: Tensor, *, epsilon: float = 1e-5, momentum: float = 0.9, spatial: int = 1
+    X: Tensor,
+    scale: Tensor,
+    B: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    *,
+    epsilon: float = 1e-5,
+    is_test: int = 1,
+    momentum: float = 0.9,
+    spatial: int = 1,
 ) -> Tensor:
+    """`is_test`: until opset 6, in which a served graph is always the test."""
     return F.batch_norm(X, mean, var, scale, B, eps=epsilon)
 
 
@@ -50,6 +60,7 @@ def batch_normalization(
     var: Constant,
     *,
     epsilon: float = 1e-5,
+    is_test: int = 1,
     momentum: float = 0.9,
     spatial: int = 1,
     training_mode: int = 0,

@@ -39,12 +39,24 @@ def _of_floats(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x if x.is_floating_point() else x.double()).to(x.dtype)
 
 
+def _extremum(function: Callable[..., Tensor], x: Tensor, axes: tuple[int, ...], keep: bool, *, least: bool) -> Tensor:
+    """Of nothing: the least value of the type for a maximum, the greatest for a minimum."""
+    if x.numel():
+        return function(x, axes, keep)
+    shape = x.sum(axes, keep).shape
+    if x.dtype == torch.bool:
+        return torch.full(shape, not least)
+    if x.is_floating_point():
+        return x.new_full(shape, float("-inf" if least else "inf"))
+    return x.new_full(shape, torch.iinfo(x.dtype).min if least else torch.iinfo(x.dtype).max)
+
+
 REDUCTIONS: dict[str, Reduction] = {
     "ReduceSum": _sum,
     "ReduceMean": _mean,
     "ReduceProd": _product,
-    "ReduceMax": lambda x, axes, keep: x.amax(axes, keep),
-    "ReduceMin": lambda x, axes, keep: x.amin(axes, keep),
+    "ReduceMax": lambda x, axes, keep: _extremum(torch.amax, x, axes, keep, least=True),
+    "ReduceMin": lambda x, axes, keep: _extremum(torch.amin, x, axes, keep, least=False),
     "ReduceL1": lambda x, axes, keep: _sum(x.abs(), axes, keep),
     "ReduceL2": lambda x, axes, keep: _of_floats(lambda y: (y * y).sum(axes, keep).sqrt(), x),
     "ReduceSumSquare": lambda x, axes, keep: _sum(x * x, axes, keep),

@@ -8,19 +8,26 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from service.explain.twin.dtypes import torch_dtype
+from service.explain.twin.dtypes import ONNX_BY_TORCH, torch_dtype
 from service.explain.twin.graph import Array
+from service.explain.twin.operators.casts import cast
 from service.explain.twin.registry import operator
 
 
 @operator
 def Cast(input: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    return input.to(torch_dtype(to))
+    return cast(input, to, saturate=bool(saturate), round_mode=round_mode)
 
 
 @operator
-def CastLike(input: Tensor, target_type: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    return input.to(target_type.dtype)
+def CastLike(input: Tensor, target_type: Tensor, *, saturate: int = 1, round_mode: str = "up", elements: Sequence[int]) -> Tensor:
+    to = elements[1] or ONNX_BY_TORCH[target_type.dtype]
+    return cast(input, to, saturate=bool(saturate), round_mode=round_mode)
+
+
+@operator
+def BitCast(input: Tensor, *, to: int) -> Tensor:
+    return input.view(torch_dtype(to))
 
 
 @operator
