@@ -17,7 +17,7 @@ table{border-collapse:collapse;font-size:.9rem;margin:1rem 0} td,th{padding:.2re
 font-weight:400;border-bottom:1px solid #eee} th{color:#666}
 .warning{background:#fff4e0;border-left:4px solid #b84608;padding:.5rem .8rem} .verdict{background:#eef4fa;
 border-left:4px solid #226cb0;padding:.5rem .8rem} caption{color:#666;text-align:left;white-space:nowrap;padding:.2rem 0}
-h3{font-size:1rem;margin:1.5rem 0 0}
+.whole{white-space:nowrap} h3{font-size:1rem;margin:1.5rem 0 0}
 img{max-width:100%;height:auto;image-rendering:pixelated} footer{color:#888;font-size:.85rem;margin-top:3rem}
 """
 

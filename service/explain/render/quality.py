@@ -28,18 +28,19 @@ _METHOD, _RANDOM = hex_of(SIGNED.colour_of(0.6)), "#888"
 def render_quality(quality: Mapping[str, Any]) -> str:
     """An HTML fragment of what `quality` holds; a figure that it doesn't hold, or that is null, is left out."""
     rows = [(title, _number(quality[name]), meaning) for name, title, meaning in _FIGURES if quality.get(name) is not None]
-    rows += [
-        (f"{title} area", f"{_number(curve['area'])} (random order {_number(curve['random_area'])})", meaning)
-        for name, title, meaning in _CURVES
-        if (curve := quality.get(name))
-    ]
-    table = "".join(f"<tr><th>{title}</th><td>{value}</td><td>{escape(meaning)}</td></tr>" for title, value, meaning in rows)
-    charts = "".join(_chart(title, curve) for name, title, _ in _CURVES if (curve := quality.get(name)) and len(curve["curve"]) > 1)
+    rows += [(f"{title} area", _area(curve), meaning) for name, title, meaning in _CURVES if (curve := quality.get(name))]
+    table = "".join(
+        f'<tr><th class="whole">{title}</th><td class="whole">{value}</td><td>{escape(meaning)}</td></tr>' for title, value, meaning in rows
+    )
+    shown, parts = str(quality.get("curves_show") or "output"), str(quality.get("removed") or "input")
+    charts = "".join(
+        _chart(f"{title}: {shown}", parts, curve) for name, title, _ in _CURVES if (curve := quality.get(name)) and len(curve["curve"]) > 1
+    )
     return f'<table>{table}</table><div style="display:flex;gap:1.5em;flex-wrap:wrap">{charts}</div>' if rows else ""
 
 
-def _chart(title: str, curve: Mapping[str, Any]) -> str:
-    """The output over the share of the input that was changed, in the method's order and in a random one."""
+def _chart(title: str, parts: str, curve: Mapping[str, Any]) -> str:
+    """The output over the share of the parts that were removed or put back, in the method's order and in a random one."""
     shares = np.asarray(curve.get("fractions") or np.linspace(0, 1, len(curve["curve"])), float)
     lines = [np.asarray(curve[name], float) for name in ("curve", "random_curve")]
     low, high = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
@@ -48,14 +49,15 @@ def _chart(title: str, curve: Mapping[str, Any]) -> str:
     base = _HEIGHT - _BOTTOM
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" style="font:11px sans-serif" role="img" '
-        f'aria-label="{title} curve"><rect x="{_LEFT}" y="20" width="{_WIDTH - _LEFT - 8}" height="{base - 20}" fill="none" stroke="#ddd"/>'
-        f'<text x="{_LEFT}" y="13">{title}</text>'
+        f'aria-label="{escape(title)}, curve">'
+        f'<rect x="{_LEFT}" y="20" width="{_WIDTH - _LEFT - 8}" height="{base - 20}" fill="none" stroke="#ddd"/>'
+        f'<text x="{_LEFT}" y="13">{escape(title)}</text>'
         f'<text x="{_WIDTH - 8}" y="13" text-anchor="end"><tspan fill="{_METHOD}">method</tspan> '
         f'<tspan fill="{_RANDOM}">random order</tspan></text>'
         f'<text x="{_LEFT - 4}" y="28" text-anchor="end" fill="#666">{high:.3g}</text>'
         f'<text x="{_LEFT - 4}" y="{base}" text-anchor="end" fill="#666">{low:.3g}</text>'
         f'<text x="{_LEFT}" y="{_HEIGHT - 6}" fill="#666">0%</text>'
-        f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end" fill="#666">100% of the input</text>'
+        f'<text x="{_WIDTH - 8}" y="{_HEIGHT - 6}" text-anchor="end" fill="#666">100% of the {escape(parts)}</text>'
         f'<polyline points="{floor}" fill="none" stroke="{_RANDOM}" stroke-width="1.5" stroke-dasharray="4 3"/>'
         f'<polyline points="{method}" fill="none" stroke="{_METHOD}" stroke-width="2"/></svg>'
     )
@@ -65,6 +67,11 @@ def _path(shares: np.ndarray[Any, Any], values: Sequence[float] | np.ndarray[Any
     base, span = _HEIGHT - _BOTTOM, _WIDTH - _LEFT - 8
     points = zip(shares, np.asarray(values, float), strict=True)
     return " ".join(f"{_LEFT + span * x:.1f},{base - (base - 20) * (y - low) / (high - low):.1f}" for x, y in points)
+
+
+def _area(curve: Mapping[str, Any]) -> str:
+    scatter = f" ± {_number(curve['random_deviation'])}" if curve.get("random_deviation") is not None else ""
+    return f"{_number(curve['area'])} (random order {_number(curve['random_area'])}{scatter})"
 
 
 def _number(value: float) -> str:

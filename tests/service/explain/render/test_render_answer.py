@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.codecs.audio import AudioLimits, decode_sound
 from service.codecs.image import decode_image, encode_png
 from service.codecs.instance import Instance
 from service.codecs.picture import ImageLimits
@@ -17,8 +20,8 @@ from service.errors import NotExplainable
 from service.explain.agreement import agreement
 from service.explain.answer import Explanation
 from service.explain.render.answer import draw_page, draw_picture, drawable
-from service.explain.render.facts import caption, facts, heading
-from service.manifest import Column, ImagePolicy, Input, Manifest, Output, TablePolicy, TextPolicy
+from service.explain.render.facts import caption, facts, heading, percentage
+from service.manifest import AudioPolicy, Column, ImagePolicy, Input, Manifest, Output, TablePolicy, TextPolicy
 
 rng = np.random.default_rng(0)
 FIELDS = {
@@ -152,6 +155,100 @@ def test_without_attributions_a_page_warns_and_a_picture_is_refused():
     assert "data:image" not in page
     with pytest.raises(NotExplainable, match="the twin differs"):
         draw_picture(manifest(IMAGE), explained((instance, prediction, distrusted)))
+
+
+MAGNITUDES = {"method": "saliency", "signed": False, "completeness_error": None, "parameters": {}}
+
+
+def compared(case, **fields):
+    """The same case with a second method, whose attributions are the first one's magnitudes."""
+    instance, prediction, first = case
+    magnitudes = {name: np.abs(array) for name, array in first.attributions.items()}
+    signed = Explanation(first.attributions, {**first.fields, "signed": True})
+    return instance, prediction, (signed, Explanation(magnitudes, {**first.fields, **MAGNITUDES, **fields}))
+
+
+def test_several_methods_of_a_picture_stand_side_by_side_with_their_agreement():
+    case = compared(photo(), warnings=["no <sign>"])
+    page = draw_page(manifest(IMAGE), explained(case))
+    assert page.count("<section>") == 1
+    assert page.count("data:image/png") == 5  # sent, two overlays, two legends
+    assert "<figcaption>integrated gradients<" in page
+    assert "1. integrated gradients" in page
+    assert "2. saliency" in page
+    assert "saliency: no &lt;sign&gt;" in page
+    alone, together = (size_of(draw_picture(manifest(IMAGE), explained(each))) for each in ((*case[:2], case[2][:1]), case))
+    assert alone == (50, 30)
+    assert together[0] >= 3 * 250
+
+
+def test_several_methods_of_a_text_a_paragraph_each():
+    text = DecodedText(np.array([1, 2]), (Token("good", 0, 4), Token("film", 5, 9)), None, "good film")
+    instance = Instance({"tokens": text.ids}, {}, {}, {"tokens": text})
+    page = draw_page(manifest(TEXT), explained(compared((instance, PREDICTION, Explanation({"tokens": np.array([1.5, -0.5])}, FIELDS)))))
+    assert 'title="-0.5">film<' in page
+    assert 'title="+0.5">film<' in page
+    assert page.index("<h3>integrated gradients<") < page.index("<h3>saliency<")
+    assert "against 7" in page
+    assert "no influence" in page
+
+
+def test_several_methods_of_a_table_a_column_each():
+    instance = Instance({"row": np.array([11.0, 2.0], np.float32)}, {}, {}, {})
+    case = compared((instance, PREDICTION, Explanation({"row": np.array([0.5, -1.0])}, FIELDS)))
+    page = draw_page(manifest(TABLE), explained(case))
+    assert "sugar = 2, integrated gradients: -1<" in page
+    assert "sugar = 2, saliency: 1<" in page
+    assert size_of(draw_picture(manifest(TABLE), explained(case)))[0] > 700
+
+
+def test_a_method_without_attributions_among_others_leaves_them_standing():
+    instance, prediction, (first, _) = compared(photo())
+    distrusted = Explanation(None, first.fields | {"method": "saliency", "warnings": ["the twin differs"]})
+    page = draw_page(manifest(IMAGE), explained((instance, prediction, (first, distrusted))))
+    assert "saliency: the twin differs" in page
+    assert page.count("data:image/png") == 3
+    assert min(size_of(draw_picture(manifest(IMAGE), explained((instance, prediction, (first, distrusted)))))) > 150
+
+
+def test_an_input_that_only_one_method_reaches():
+    """A method by gradients reaches the picture, one by perturbation the class beside it too."""
+    instance, prediction, first = photo()
+    instance.tensors["class"] = np.array(3)
+    gradient = Explanation(first.attributions, FIELDS | {"signed": True})
+    ablation = Explanation({**first.attributions, "class": np.array(-0.75)}, FIELDS | {"signed": True, "method": "feature_ablation"})
+    page = draw_page(manifest(IMAGE, CLASS), explained((instance, prediction, (gradient, ablation))))
+    assert "class = 3, feature ablation: -0.75<" in page
+    assert "class = 3, integrated gradients" not in page
+
+
+def test_a_sound_with_its_padding():
+    sound = Input(name="sound", codec="audio", dtype="float32", shape=(1, 800), audio=AudioPolicy(sample_rate=8000, max_seconds=0.1))
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setparams((1, 2, 8000, 400, "NONE", ""))
+        file.writeframes((rng.normal(size=400) * 5000).astype("<i2").tobytes())
+    decoded = decode_sound(data.getvalue(), sound, AudioLimits())
+    instance = Instance({"sound": decoded.tensor}, {}, {}, {}, sounds={"sound": decoded})
+    case = (instance, PREDICTION, Explanation({"sound": rng.normal(size=(1, 800))}, FIELDS))
+    assert draw_page(manifest(sound), explained(case)).count("data:image/png") == 1
+    width, height = size_of(draw_picture(manifest(sound), explained(case)))
+    assert width > 640
+    assert size_of(draw_picture(manifest(sound), explained(compared(case))))[1] > height + 100
+
+
+def test_the_verdict_comes_first_and_the_figures_last():
+    curve = {"area": 0.2, "random_area": 0.5, "curve": [1.0, 0.1], "random_curve": [1.0, 0.5], "fractions": [0.0, 1.0]}
+    page = draw_page(manifest(IMAGE), explained(photo(quality={"deletion": curve}, verdict="Trust <it>.", warnings=["slow"])))
+    assert page.index("Trust &lt;it&gt;.") < page.index("slow") < page.index("data:image/png") < page.index("<polyline")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.999997, "> 99.9%"), (0.9995, "> 99.9%"), (0.9994, "99.9%"), (1.0, "100.0%"), (0.0, "0.0%"), (0.0002, "< 0.1%"), (0.0006, "0.1%")],
+)
+def test_what_is_almost_certain_is_not_shown_as_certain(share: float, words: str):
+    assert percentage(share) == words
 
 
 def test_words():
