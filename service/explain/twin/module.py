@@ -134,13 +134,14 @@ class Twin(nn.Module):
         tail = self.segment(tuple(at.get(name, name) for name in self._sources), outputs or self.output_names)
         return Cut(head, tail, tuple(n for n in tail.input_names if n not in tensors and n not in kept))
 
-    def run_program(self, program: Program, inputs: Sequence[Any]) -> list[Value]:
+    def run_program(self, program: Program, inputs: Sequence[Any], modules: Mapping[str, nn.Module] | None = None) -> list[Value]:
+        """The program's outputs; `modules` by name take the place of the twin's own."""
         if program.unsupported:
             raise UnsupportedOperators(_operators(program.unsupported))
         if len(inputs) != len(program.inputs):
             raise TypeError(f"expected {len(program.inputs)} inputs ({', '.join(program.inputs)}), got {len(inputs)}")
         constants = {name: self._buffers[buffer] for name, buffer in self._buffer_by_constant.items()} | self._other_constants
-        return program.run([as_torch(i) for i in inputs], constants, self._modules)
+        return program.run([as_torch(i) for i in inputs], constants, {**self._modules, **(modules or {})})
 
     def _plan(self, inputs: Sequence[str], outputs: Sequence[str], sources: Sequence[str]) -> Program:
         extra = tuple(name for name in sources if name not in inputs)
@@ -154,6 +155,10 @@ class Segment(nn.Module):
         super().__init__()
         self.twin = twin
         self._program = program
+
+    @property
+    def program(self) -> Program:
+        return self._program
 
     @property
     def input_names(self) -> tuple[str, ...]:
