@@ -1,4 +1,4 @@
-"""Random small distortions of training images, drawn for a whole batch at once."""
+"""Random small distortions of training images and sounds, drawn for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,32 @@ class RandomAffine:
         down = torch.stack([sine, cosine / stretch, draw[5] * 2 * self.shift / height], dim=1)  # (N, 3)
         grid = affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)  # (N, H, W, 2)
         return grid_sample(images, grid, align_corners=False)
+
+
+@dataclass(frozen=True)
+class RandomSound:
+    """Plays each sound a little faster or slower, somewhere in its frame, louder or softer, over faint white noise."""
+
+    speed: float
+    """Natural logarithm of the largest change; pitch changes with it, as on a tape."""
+    gain: float
+    """Decibels, each way."""
+    noise: float
+    """Standard deviation at most, of samples -1 to 1."""
+
+    def __call__(self, sounds: Tensor) -> Tensor:
+        """Distorted copies of `sounds`, float32 (N, samples), each padded with zeros behind its end."""
+        batch, frame = sounds.shape
+        draw = torch.rand(4, batch, 1, device=sounds.device).unbind(0)  # four of (N, 1), in [0, 1)
+        speed = torch.exp((2 * draw[0] - 1) * self.speed)
+        time = torch.arange(frame, device=sounds.device)
+        length = torch.where(sounds != 0, time + 1, 0).amax(1, keepdim=True)  # (N, 1)
+        start = draw[1] * (frame - length / speed).clamp(min=0)
+        position = ((time - start) * speed).clamp(-1, frame)  # (N, samples), in the sound as it was
+        padded = pad(sounds, (1, 2))  # silence before and behind
+        left = position.floor()
+        share = position - left
+        at = left.long() + 1
+        played = padded.gather(1, at) * (1 - share) + padded.gather(1, at + 1) * share  # linear interpolation
+        loudness = 10 ** ((2 * draw[2] - 1) * self.gain / 20)
+        return played * loudness + torch.randn_like(sounds) * draw[3] * self.noise

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,17 @@ MODELS = Path(__file__).parents[2] / "models"
 def rows(case: GoldenCase, manifest: Manifest) -> npt.NDArray[np.float32]:
     """The input tensor of a case, read as the contract says, by as little code as possible."""
     body = base64.b64decode(case.body_b64)
-    instances = [{"b64": base64.b64encode(body).decode()}] if case.content_type == "image/png" else json.loads(body)["instances"]
+    raw = case.content_type in ("image/png", "audio/wav")
+    instances = [{"b64": base64.b64encode(body).decode()}] if raw else json.loads(body)["instances"]
     return np.stack([row(instance, manifest) for instance in instances])
 
 
 def row(instance: Any, manifest: Manifest) -> npt.NDArray[np.float32]:
     table = manifest.inputs[0].table
+    if manifest.inputs[0].audio:
+        with wave.open(io.BytesIO(base64.b64decode(instance["b64"]))) as file:
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return np.pad(samples[:8000].astype(np.float32) / 32768, (0, max(0, 8000 - len(samples))))
     if isinstance(instance, dict) and "b64" in instance:
         with Image.open(io.BytesIO(base64.b64decode(instance["b64"]))) as image:
             assert (image.size, image.mode) == ((28, 28), "L")
@@ -39,7 +45,7 @@ def row(instance: Any, manifest: Manifest) -> npt.NDArray[np.float32]:
     return np.array(instance, np.float32)
 
 
-@pytest.mark.parametrize("name", ["mnist-cnn", "wine-perceptron", "wine-mlp"])
+@pytest.mark.parametrize("name", ["mnist-cnn", "fsdd-cnn", "wine-perceptron", "wine-mlp"])
 def test_golden_answers_are_what_the_graph_computes(name: str):
     folder = MODELS / name / "1"
     manifest = Manifest.read(folder)
@@ -78,6 +84,18 @@ def test_the_digit_network_meets_its_promise():
     assert accuracy.value >= 0.994
     assert manifest.provenance.multiply_adds is not None
     assert manifest.provenance.multiply_adds <= 2_000_000
+
+
+@pytest.mark.slow
+def test_the_spoken_digit_networks_figure_is_the_one_measured(data_folder: Path):
+    from training.recipes.fsdd_cnn import sounds
+    from training.recordings import load_fsdd
+
+    test = load_fsdd(data_folder).test
+    session = onnxruntime.InferenceSession(MODELS / "fsdd-cnn" / "1" / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"sound": sounds(test).numpy()})
+    stated = next(metric.value for metric in Manifest.read(MODELS / "fsdd-cnn" / "1").metrics if metric.split == "test")
+    assert (logits.argmax(1) == [recording.digit for recording in test]).mean() == pytest.approx(stated, abs=1e-9)
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ RECIPES = {
         Recipe("wine-mlp", "training.recipes.wine_mlp", "several layers on the same table; what depth, dropout, L1 and L2 do", "3"),
         Recipe("mnist-cnn", "training.recipes.mnist_cnn", "handwritten digits, convolutions", "10"),
         Recipe("sst2-gru", "training.recipes.sst2_gru", "sentiment of film reviews, bidirectional GRU", "2"),
+        Recipe("fsdd-cnn", "training.recipes.fsdd_cnn", "spoken digits: convolutions over a spectrogram", "12"),
         Recipe("mnist-gan", "training.recipes.mnist_gan", "draws handwritten digits: conditional DCGAN, two bundles", "40"),
     )
 }
