@@ -1,4 +1,4 @@
-"""The command `whyserve`: serve, models, predict, explain; other packages add theirs by the group `whyserve.commands`."""
+"""The command `whyserve`: serve, models, predict, explain, add; other packages add theirs by the group `whyserve.commands`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 
 from service import client
+from service.adding import command
 from service.errors import WhyserveError
 from service.settings import Settings, load_settings
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
     client.add(commands)
+    command.add(commands)
     for entry in sorted(entry_points(group="whyserve.commands"), key=lambda e: e.name):
         entry.load()(commands)
     parsed = parser.parse_args(arguments)
@@ -44,6 +46,7 @@ _EXAMPLES = """examples:
   whyserve predict mnist-cnn digit.png
   whyserve explain mnist-cnn digit.png --output why.png
   whyserve explain sst2-gru "a film that doesn't disappoint"
+  whyserve add resnet18.onnx --name photos --labels imagenet.txt
   whyserve train mnist-cnn
 """
 
