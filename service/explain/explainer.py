@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.errors import BadParameter, DeadlineExceeded
 from service.explain.answer import ExplainAnswer, Explanation
 from service.explain.attribution import Found, attribute
+from service.explain.attribution.found import Untrusted
 from service.explain.cancel import TimeUp, Token
 from service.explain.case import Case, scale
 from service.explain.methods import ExplainRequest, require
@@ -66,8 +67,11 @@ class _Answered:
 def _explained(case: Case) -> _Answered:
     case.token.check()
     if case.request.method.needs_twin and not case.parity.error <= case.subject.status.parity_limit:
-        return _Answered(case, None, _distrusted(case))
-    found = attribute(case)
+        return _Answered(case, None, _distrusted(case, _differs(case)))
+    try:
+        found = attribute(case)
+    except Untrusted as error:
+        return _Answered(case, None, _distrusted(case, str(error)))
     return _Answered(case, found, _answer(case, found))
 
 
@@ -134,12 +138,15 @@ def _fields(case: Case, warnings: list[str]) -> dict[str, Any]:
     }
 
 
-def _distrusted(case: Case) -> Explanation:
-    warning = (
+def _differs(case: Case) -> str:
+    return (
         f"on this instance the model's twin differs from the served model (parity error {case.parity.error:.2g}, limit "
         f"{case.subject.status.parity_limit:.2g}), so there is no explanation to trust"
     )
     nothing = dict.fromkeys(("baseline_output", "convergence_delta", "completeness_error"))
+
+
+def _distrusted(case: Case, warning: str) -> Explanation:
     counts = {"converged": False, "steps": 0, "rows": 0, "parameters": {}}
     return Explanation(None, _fields(case, [warning]) | nothing | {"instance_output": case.instance_output} | counts)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from service.engine.session import Session
 from service.errors import WhyserveError
+from service.explain.carry import OBSTACLES, obstacle, uses
 from service.explain.parity import limit, parity_error
 from service.explain.served import Served
 from service.explain.status import TwinStatus
@@ -123,9 +124,18 @@ def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
         reached |= {name for name, gradient in gradients.items() if gradient is not None}
     missing = tuple(name for name in subject.at if name not in reached) if errors else ()
     update: dict[str, Any] = {"parity_error": max(errors, default=None), "no_gradient": missing}
+    update["refused"] = _refused(subject)
     if errors and not reached:
         update["problem"] = "no gradient of its outputs reaches any input" + (f" (operators in numpy: {', '.join(gaps)})" if gaps else "")
     return status.model_copy(update=update)
+
+
+def _refused(subject: Subject) -> dict[str, str]:
+    """Methods by hooks that can't be had of the first output, each with the reason."""
+    output = subject.outputs[0]
+    segment = subject.segment((subject.logits.get(output, output),), faithful=True)
+    path = uses(segment, tuple(subject.at.values()))
+    return {method: reason for method in OBSTACLES if (reason := obstacle(method, path))}
 
 
 def _with_gradients(subject: Subject, feeds: Arrays, ran: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:

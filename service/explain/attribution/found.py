@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
+class Untrusted(Exception):
+    """What a method found can't be right; the message says how that shows. Answered without attributions."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """A method's answer for one row."""

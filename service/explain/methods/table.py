@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from service.errors import UnknownChoice
-from service.explain.methods import gradient, path
+from service.explain.methods import gradient, hooks, path
 from service.explain.methods.method import Method
 
 DEFAULT: Final = "integrated_gradients"
-METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for family in (path, gradient) for method in family.ENTRIES})
+METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for family in (path, gradient, hooks) for method in family.ENTRIES})
 
 
 def find(name: str) -> Method:
