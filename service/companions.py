@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from service.codecs.instance import InstanceDecoder
+from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.sent import is_encoded, kind_of, sent_instance, sent_value
+from service.codecs.words import words
 from service.errors import BadInput, BadParameter, TooLarge
 from service.explain.methods import ExplainRequest
 from service.manifest import Input
@@ -42,6 +43,16 @@ def decoded(request: ExplainRequest, inputs: tuple[Input, ...], decoder: Instanc
         spec = parameters.baseline  # type: ignore[attr-defined]  # there is a baseline, so the method takes one
         left["baseline"] = None if is_encoded(spec) else {name: part for name, part in spec.items() if name not in baseline}
     return replace(request, parameters=parameters.model_copy(update=left), baseline=baseline, reference=reference)
+
+
+def with_words(request: ExplainRequest, inputs: tuple[Input, ...], instances: Sequence[Instance]) -> ExplainRequest:
+    """The request with the words of the instances' texts, where it asks for words as features; ids that came without their text
+    have none."""
+    spec = getattr(request.parameters, "features", None)
+    asked = [i.name for i in inputs if i.text and (spec.get(i.name) if isinstance(spec, Mapping) else spec) == "words"]
+    known = [name for name in asked if all(name in instance.texts for instance in instances)]
+    found = {name: np.stack([words(instance.texts[name]) for instance in instances]) for name in known}
+    return replace(request, features=found) if found else request
 
 
 def _baseline(request: ExplainRequest, inputs: tuple[Input, ...]) -> dict[str, Any]:

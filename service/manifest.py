@@ -80,6 +80,9 @@ class Column(Contract):
     maximum: float | None = None
     categories: tuple[str, ...] = ()
     """Where the column is a category: its values; the tensor holds their index."""
+    group: str = ""
+    """Columns of one group stand for one thing, as a category's one-hot columns do: what is explained column by column takes
+    them as one."""
 
 
 class TablePolicy(Contract):
@@ -178,11 +181,11 @@ class Baseline(Contract):
     """Where an attribution starts from, for one input: what the model is compared with.
 
     `constant` fills with `value`; `token` repeats the token id `value` in place of every token; `mean` is the mean of the
-    columns' training data or of the reference set; the others as named. Taken at `attribute_at` where the input has one,
-    except `token`, which is an input.
+    columns' training data or of the reference set; `missing` is NaN, for methods that need no gradient; the others as named.
+    Taken at `attribute_at` where the input has one, except `token`, which is an input.
     """
 
-    kind: Literal["zero", "constant", "token", "mean", "blur", "noise", "uniform"]
+    kind: Literal["zero", "constant", "token", "mean", "blur", "noise", "uniform", "missing"]
     value: float | None = None
 
 

@@ -117,17 +117,20 @@ class Serving:
         predictions = _predictions(model, ran, requests[0].parameters.top_k)
         watch.lap("predict")
         blocks = list(_blocks([i.tensors for i in instances], self._max_instances))
-        by_method = [await self._explained(pool, model, request, blocks) for request in requests]
+        by_method = [await self._explained(pool, model, request, instances, blocks) for request in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
-    async def _explained(self, pool: Pool, model: LoadedModel, request: ExplainRequest, blocks: list[_Block]) -> list[Explanation]:
+    async def _explained(
+        self, pool: Pool, model: LoadedModel, request: ExplainRequest, instances: list[Instance], blocks: list[_Block]
+    ) -> list[Explanation]:
         """One method's explanations, in the request's order."""
         found: dict[int, Explanation] = {}
         for block in blocks:
-            answers = await pool.explain(
-                model.name, model.version, block.feeds, request.of_instances(block.places), model.bundle.model_sha256
+            theirs = companions.with_words(
+                request.of_instances(block.places), model.manifest.inputs, [instances[place] for place in block.places]
             )
+            answers = await pool.explain(model.name, model.version, block.feeds, theirs, model.bundle.model_sha256)
             found.update(zip(block.places, answers, strict=True))
         explanations = [found[place] for place in range(len(found))]
         self._count(model, request.method.name, explanations)

@@ -19,7 +19,7 @@ from service.explain.methods.request import ExplainRequest
 from service.manifest import Baseline, Input, Manifest
 
 Array = NDArray[Any]
-KINDS = ("zero", "mean", "blur", "noise", "uniform", "token", "constant")
+KINDS = ("zero", "mean", "blur", "noise", "uniform", "token", "missing", "constant")
 BLUR = 0.1
 """Standard deviation of the blur where the manifest names none, as a part of the picture's longer side."""
 NOISE = 0.25
@@ -54,7 +54,12 @@ def choose(request: ExplainRequest, manifest: Manifest, names: list[str], instan
     declared = manifest.explain.baseline if manifest.explain else {}
     sent = {name: request.baseline.get(name, by_input.get(name)) for name in names}
     rng = np.random.default_rng(request.parameters.seed)
-    return {name: _one(sent[name], inputs[name], declared.get(name, Baseline(kind="zero")), instance[name], rng) for name in names}
+    chosen = {name: _one(sent[name], inputs[name], declared.get(name, Baseline(kind="zero")), instance[name], rng) for name in names}
+    if request.method.needs_twin and any(c.described == "missing" for c in chosen.values()):
+        raise BadParameter(
+            "parameter 'baseline': no gradient comes from missing values; expected another one, or a method without gradients"
+        )
+    return chosen
 
 
 def described(chosen: Mapping[str, Chosen]) -> Any:
@@ -104,6 +109,10 @@ def _kind(baseline: Baseline, entry: Input, x: Array, rng: np.random.Generator) 
             if None in means:
                 raise BadParameter(f"parameter 'baseline': 'mean' needs the mean of every column of input {entry.name!r} in the manifest")
             return Chosen("mean", input=np.broadcast_to(np.asarray(means, x.dtype), x.shape))
+        case "missing":
+            if not entry.allow_missing or x.dtype.kind != "f":
+                raise BadParameter(f"parameter 'baseline': input {entry.name!r} has no missing values (allow_missing in the manifest)")
+            return Chosen("missing", input=np.full_like(x, np.nan))
         case "blur":
             return _blurred(baseline.value, entry, x)
         case "noise" | "uniform":

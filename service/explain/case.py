@@ -127,6 +127,14 @@ class Case:
 
     # ------------------------------------------------------------------------------------------------ the served model
 
+    @cached_property
+    def forward_rows(self) -> int:
+        """Most rows of a pass of the served model: one where rows depend on each other."""
+        if not self.subject.manifest.batching.rows_independent:
+            return 1
+        own = sum(array.nbytes for array in (*self.feeds.values(), *self.ran.values()))
+        return rows_within(self.memory, max(own, self.subject.served.bytes_a_row), FORWARD_ROWS)
+
     def f(self, ran: Arrays) -> Array:
         """F (N,), float32, of what the served model answered."""
         return self.scalar.of_array(ran[self.scalar.tensor]).astype(np.float32)
@@ -134,8 +142,8 @@ class Case:
     def served(self, point: Tensors, read: Read | None = None) -> Array:
         """F (N,), float32, of the served model at attributed tensors (N, ..), or what `read` makes of its answers; the other
         inputs are this row's."""
-        chunks = range(0, len(point[0]), FORWARD_ROWS)
-        return np.concatenate([(read or self.f)(self._tail(tuple(t[i : i + FORWARD_ROWS] for t in point))) for i in chunks])
+        chunks = range(0, len(point[0]), self.forward_rows)
+        return np.concatenate([(read or self.f)(self._tail(tuple(t[i : i + self.forward_rows] for t in point))) for i in chunks])
 
     def _tail(self, point: Tensors) -> Arrays:
         self.token.check()
@@ -147,10 +155,10 @@ class Case:
         out are this row's."""
         rows = len(next(iter(feeds.values())))
         values = []
-        for i in range(0, rows, FORWARD_ROWS):
+        for i in range(0, rows, self.forward_rows):
             self.token.check()
-            chunk = {name: array[i : i + FORWARD_ROWS] for name, array in feeds.items()}
-            count = min(FORWARD_ROWS, rows - i)
+            chunk = {name: array[i : i + self.forward_rows] for name, array in feeds.items()}
+            count = min(self.forward_rows, rows - i)
             own = {name: np.repeat(array, count, 0) for name, array in self.feeds.items() if name not in chunk}
             values.append((read or self.f)(self.subject.served.run(own | chunk)))
         return np.concatenate(values)

@@ -41,7 +41,7 @@ def explain(subject: Subject, request: ExplainRequest, tensors: Arrays, token: T
     for i in range(rows):
         feeds = {name: np.ascontiguousarray(array[i : i + 1]) for name, array in tensors.items()}
         try:
-            answered.append(_explained(Case(subject, request, feeds, targets[i], token, memory)))
+            answered.append(_explained(Case(subject, request.of_row(i), feeds, targets[i], token, memory)))
         except TimeUp:
             raise DeadlineExceeded(f"no explanation within {request.timeout:g} s (parameter 'timeout')") from None
     if request.parameters.quality:  # after all explanations: what time is left is for judging them
@@ -87,14 +87,14 @@ def _judged(answered: _Answered, token: Token) -> Explanation:
 def _answer(case: Case, found: Found) -> Explanation:
     warnings = [*_cautions(case), *found.warnings]
     delta = completeness = None
-    converged = True
+    converged = not found.timed_out
     if "completeness" in case.request.method.promises and found.baseline_output is not None:
         moved = case.instance_output - found.baseline_output
         delta = found.total - moved
         completeness = abs(delta) / scale(case.instance_output, found.baseline_output)
         tolerance = found.parameters.get("tolerance") or DEFAULT_TOLERANCE
-        converged = completeness <= tolerance
-        if not converged:
+        if completeness > tolerance:
+            converged = False
             why = "the time was up" if found.timed_out else f"after {found.steps} steps"
             warnings.append(f"completeness error {completeness:.2g} is above the tolerance {tolerance:g} ({why})")
     figures = {
@@ -106,6 +106,7 @@ def _answer(case: Case, found: Found) -> Explanation:
         "steps": found.steps,
         "rows": found.rows,
         "parameters": _resolved(case, found),
+        **found.fields,
     }
     return Explanation(found.attributions, _fields(case, warnings) | figures)
 
@@ -143,10 +144,10 @@ def _differs(case: Case) -> str:
         f"on this instance the model's twin differs from the served model (parity error {case.parity.error:.2g}, limit "
         f"{case.subject.status.parity_limit:.2g}), so there is no explanation to trust"
     )
-    nothing = dict.fromkeys(("baseline_output", "convergence_delta", "completeness_error"))
 
 
 def _distrusted(case: Case, warning: str) -> Explanation:
+    nothing = dict.fromkeys(("baseline_output", "convergence_delta", "completeness_error"))
     counts = {"converged": False, "steps": 0, "rows": 0, "parameters": {}}
     return Explanation(None, _fields(case, [warning]) | nothing | {"instance_output": case.instance_output} | counts)
 

@@ -5,6 +5,7 @@ Explanations are judged by it: F is what it answers, never what the twin does.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ class Served:
         self._tail = _session(Extractor(shown).extract_model([*at, *also], [*outputs, *show]), threads) if at else self._whole
         self.outputs = tuple(outputs)
         self.inputs = self._whole.inputs
+        self.bytes_a_row = _widest(model) * 2
+        """What a row of a pass holds at least: the widest tensor inside, as input and output of an operator."""
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         """Outputs and cut tensors by name for rows `feeds` (N, ..)."""
@@ -59,14 +62,29 @@ def _session(model: onnx.ModelProto, threads: int) -> Session:
         return Session(path, device="cpu", threads=threads)
 
 
+def _widest(model: onnx.ModelProto) -> int:
+    """Bytes a row of the largest tensor whose size the graph tells; those of unknown sizes count nothing."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model)
+    except (onnx.shape_inference.InferenceError, ValueError):  # ValueError: a model of more than 2 GB
+        return 0
+    types = [value.type.tensor_type for value in inferred.graph.value_info]
+    dims = [t.shape.dim for t in types]
+    known = [math.prod(d.dim_value for d in each[1:]) * 4 for each in dims if all(d.HasField("dim_value") for d in each[1:])]
+    return max(known, default=0)
+
+
 def _run(session: Session, feeds: Mapping[str, Array]) -> Arrays:
-    """All outputs for rows `feeds` (N, ..); where the graph fixes the batch size, in batches of that size."""
+    """All outputs for rows `feeds` (N, ..); where the graph fixes the batch size, in batches of that size, the last one filled
+    up with its last row."""
     wanted = {info.name: np.ascontiguousarray(feeds[info.name]) for info in session.inputs}
     names = [info.name for info in session.outputs]
     rows = len(next(iter(wanted.values())))
     fixed = {info.shape[0] for info in session.inputs if info.shape and info.shape[0] is not None}
     batch = fixed.pop() if len(fixed) == 1 else None
-    if batch is None or batch == rows or rows % batch:
+    if batch is None or batch == rows:
         return dict(zip(names, session.run(wanted), strict=True))
+    if rows % batch:
+        wanted = {name: np.concatenate([array, np.repeat(array[-1:], -rows % batch, 0)]) for name, array in wanted.items()}
     parts = [session.run({name: array[i : i + batch] for name, array in wanted.items()}) for i in range(0, rows, batch)]
-    return {name: np.concatenate(columns) for name, columns in zip(names, zip(*parts, strict=True), strict=True)}
+    return {name: np.concatenate(columns)[:rows] for name, columns in zip(names, zip(*parts, strict=True), strict=True)}

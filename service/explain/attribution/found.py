@@ -35,6 +35,8 @@ class Found:
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What the method chose itself: its rule, its layer, its features."""
     warnings: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What else an answer shows, by its own name there."""
 
     @property
     def total(self) -> float:

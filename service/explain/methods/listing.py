@@ -39,8 +39,11 @@ def supported(manifest: Manifest, status: TwinStatus | None = None) -> Iterator[
     """The methods that this model supports. `status` is what the explainer found out about the model's twin; None where it
     hasn't been asked yet. Methods that need a reference set are there where the bundle has one."""
     has_reference = manifest.explain is not None and manifest.explain.reference is not None
+    has_picture = any(entry.image for entry in manifest.inputs)
     for method in METHODS.values():
         if status is not None and refusal(method, status):
+            continue
+        if "picture" in method.needs and not has_picture:
             continue
         if "reference" not in method.needs or has_reference:
             yield method

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from service.explain.methods.parameters import CommonParameters
 
-Need = Literal["gradients", "modules", "baseline", "reference", "perturbation"]
+Need = Literal["gradients", "modules", "baseline", "reference", "perturbation", "picture"]
 """`gradients`: a twin that passes them; `modules`: a twin whose layers can be hooked; `baseline`, `reference`: something to
-compare with, one or many; `perturbation`: only outputs for changed inputs, so any model at all."""
+compare with, one or many; `perturbation`: only outputs for changed inputs, so any model at all; `picture`: an input that is one."""
 Measure = Literal["share", "slope", "score"]
 """What an attribution is: a share of the output, in its unit; a slope, the output's change per unit of the input; or a score
 that only ranks."""

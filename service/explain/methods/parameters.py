@@ -61,7 +61,8 @@ class BaselineParameters(CommonParameters):
 
     baseline: BaselineSpec = Field(
         default=None,
-        description="zero, mean, blur, noise, uniform, token, a number, an instance, or an object of these by input; default: manifest's",
+        description="zero, mean, blur, noise, uniform, token, missing, a number, an instance, or an object of these by input;"
+        " default: the manifest's",
     )
 
 

@@ -37,7 +37,9 @@ class Limits:
 class ExplainRequest:
     """One method, its parameters, checked, and how many seconds it may take.
 
-    `baseline` (1, ..) and `reference` (R, ..) are instances sent along, decoded, by graph input.
+    `baseline` (1, ..) and `reference` (R, ..) are instances sent along, decoded, by graph input. `features` (n, ..) are, of
+    the n instances that it is asked for, the number of each element's feature, by graph input: those of methods by
+    perturbation that the instance's tensor alone doesn't tell, such as the words of a text.
     """
 
     method: Method
@@ -45,10 +47,18 @@ class ExplainRequest:
     timeout: float
     baseline: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
     reference: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
+    features: Mapping[str, Array] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def unsigned(self) -> bool:
         return self.method.unsigned(self.parameters)
+
+    def of_row(self, row: int) -> ExplainRequest:
+        """The same request for one of the instances that `features` are of. Raises BadParameter: features of fewer ones."""
+        for name, array in self.features.items():
+            if array.ndim == 0 or len(array) <= row:
+                raise BadParameter(f"tensor 'features.{name}': expected a row for each instance, got shape {list(array.shape)}")
+        return replace(self, features={name: array[row : row + 1] for name, array in self.features.items()}) if self.features else self
 
     def of_instances(self, places: list[int]) -> ExplainRequest:
         """The same request for some of its instances, each with its own target. Raises BadParameter: too few targets."""
@@ -137,8 +147,8 @@ def _explained(error: ValidationError, method: Method) -> BadParameter:
 
 # --------------------------------------------------------------------------------------------------------------- wire
 
-COMPANIONS = ("baseline", "reference")
-"""Instances sent along travel as tensors named `baseline.<input>` and `reference.<input>`."""
+COMPANIONS = ("baseline", "reference", "features")
+"""What is sent along travels as tensors named `baseline.<input>`, `reference.<input>` and `features.<input>`."""
 
 
 def to_wire(request: ExplainRequest) -> dict[str, str | int | float | bool]:
@@ -150,7 +160,7 @@ def to_wire(request: ExplainRequest) -> dict[str, str | int | float | bool]:
 
 def companions(request: ExplainRequest) -> dict[str, Array]:
     """The tensors that travel beside the instances'."""
-    sent = zip(COMPANIONS, (request.baseline, request.reference), strict=True)
+    sent = zip(COMPANIONS, (request.baseline, request.reference, request.features), strict=True)
     return {f"{kind}.{name}": array for kind, arrays in sent for name, array in arrays.items()}
 
 
@@ -164,4 +174,4 @@ def with_companions(request: ExplainRequest, tensors: Mapping[str, Array], input
             found[kind][of] = np.asarray(array)
         else:
             rest[name] = array
-    return replace(request, baseline=found["baseline"], reference=found["reference"]), rest
+    return replace(request, baseline=found["baseline"], reference=found["reference"], features=found["features"]), rest

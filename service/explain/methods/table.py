@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import Final
 
 from service.errors import UnknownChoice
-from service.explain.methods import gradient, hooks, path
+from service.explain.methods import gradient, hooks, path, perturbation, region
 from service.explain.methods.method import Method
 
 DEFAULT: Final = "integrated_gradients"
-METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for family in (path, gradient, hooks) for method in family.ENTRIES})
+FAMILIES: Final = (path, gradient, hooks, perturbation, region)
+METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for family in FAMILIES for method in family.ENTRIES})
 
 
 def find(name: str) -> Method:

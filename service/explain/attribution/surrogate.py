@@ -1,0 +1,199 @@
+"""Methods that fit a linear model to F over sets of features: KernelSHAP and LIME, by Captum, on draws of our own.
+
+Draws are the request's: by its seed, not by how many rows a pass has, and they end early where the time runs out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from service.errors import BadParameter
+from service.explain.attribution.found import Found
+from service.explain.attribution.game import Game
+from service.explain.attribution.problem import captum_class
+from service.explain.cancel import TimeUp
+from service.explain.case import Case
+from service.explain.features import absent, choose
+from service.explain.methods.perturbation import KernelShapParameters, LimeParameters
+
+Array = NDArray[Any]
+AT_ONCE = 64
+"""Sets of features that Captum makes before it asks for their values."""
+RESERVE = 0.1
+"""Of the time a request may take, left for the fit and for the answer."""
+ENUMERATED = 16
+"""Of at most so many features all sets can be listed."""
+
+
+def kernel_shap(case: Case) -> Found:
+    """Shapley values as the weighted least squares fit under the constraint that they sum to F(x) - F(b) (Lundberg and Lee 2017,
+    https://arxiv.org/abs/1705.07874). Where there are no more sets of features than `n_samples`, each is taken once and the
+    values are exact; otherwise sets are drawn by their kernel weight, each with its complement (Covert and Lee 2021)."""
+    parameters = case.request.parameters
+    assert isinstance(parameters, KernelShapParameters)  # the table says so
+    fit = _Fit.of(case)
+    exact = fit.game.count <= ENUMERATED and 2**fit.game.count <= parameters.n_samples
+    draws = _every_set(fit.game.count) if exact else _by_kernel(fit.game.count, np.random.default_rng(parameters.seed))
+    weights = _kernel_weights(fit.game.count) if exact else None
+
+    def weight(_: Tensor, __: Tensor, present: Tensor, **___: Any) -> float:
+        return 1.0 if weights is None else weights[int(present.sum())]
+
+    # Captum's own fit holds the constraint by weights of a million in float32; this one holds it exactly.
+    captum = captum_class(case.request.method)(fit.game.forward)
+    captum.similarity_func = weight
+    captum.interpretable_model = _Constrained(fit.game.full - fit.game.empty, fit.game.empty)
+    return fit.found(captum, draws, parameters.n_samples, least=fit.game.count, exact=exact)
+
+
+def lime(case: Case) -> Found:
+    """Coefficients of a ridge regression on sets of features, each there with probability 1/2, weighted by how near they are to
+    the instance (Ribeiro, Singh, Guestrin 2016, https://arxiv.org/abs/1602.04938)."""
+    parameters = case.request.parameters
+    assert isinstance(parameters, LimeParameters)  # the table says so
+    fit = _Fit.of(case)
+    from captum._utils.models.linear_model import SkLearnRidge
+    from captum.attr._core.lime import get_exp_kernel_similarity_function
+
+    captum = captum_class(case.request.method)(
+        fit.game.forward,
+        interpretable_model=SkLearnRidge(alpha=parameters.alpha),
+        similarity_func=get_exp_kernel_similarity_function(parameters.distance, parameters.kernel_width),
+    )
+    draws = _by_coin(fit.game.count, np.random.default_rng(parameters.seed))
+    return fit.found(captum, draws, parameters.n_samples, least=fit.game.count + 1, exact=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """A game whose values a linear model is fitted to."""
+
+    case: Case
+    game: Game
+    missing: dict[str, absent.Absent]
+
+    @classmethod
+    def of(cls, case: Case) -> _Fit:
+        missing = absent.choose(case)
+        return cls(case, Game(case, choose(case.request, case.subject.manifest, case.feeds), missing), missing)
+
+    def found(self, captum: Any, draws: Iterator[Array], most: int, *, least: int, exact: bool) -> Found:
+        """`draws` are sets of features (K,) bool; `least` of them are needed to tell the features apart."""
+        game = self.game
+        if not exact and most < least:
+            raise BadParameter(
+                f"parameter 'n_samples': {most} samples can't tell {game.count} features apart, expected at least {least}, "
+                "or fewer features ('n_features')"
+            )
+        taken: list[Array] = []
+        if game.count > 1:
+            _ = game.empty, game.full
+            captum.perturb_func = _perturbations(draws, most, taken, self._time_is_up)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Captum's, where the draws end before `n_samples`
+                values = self._attribute(captum, most, taken, least)
+        else:
+            values = np.asarray([game.full - game.empty])
+        timed_out = not exact and game.count > 1 and len(taken) < most
+        return Found(
+            game.attributions(values),
+            steps=len(taken),
+            rows=game.rows,
+            timed_out=timed_out,
+            baseline=absent.described(self.missing),
+            baseline_output=game.empty,
+            parameters={"features": game.described, "n_samples": len(taken)} | ({"exact": True} if exact else {}),
+            warnings=(f"the time was up after {len(taken)} of {most} samples",) if timed_out else (),
+            fields=game.drawing(values),
+        )
+
+    def _attribute(self, captum: Any, most: int, taken: list[Array], least: int) -> Array:
+        """Raises TimeUp where the draws ended before there were enough."""
+        if self._time_is_up():
+            raise TimeUp
+        ones = self.game.ones
+        found: Array = captum.attribute(ones, baselines=0, n_samples=most, perturbations_per_eval=AT_ONCE, return_input_shape=False)
+        if len(taken) < min(least, most) and self._time_is_up():
+            raise TimeUp
+        return torch.as_tensor(found).double().reshape(-1).numpy()
+
+    def _time_is_up(self) -> bool:
+        self.case.token.check()
+        return self.case.token.remaining < RESERVE * self.case.request.timeout
+
+
+def _perturbations(draws: Iterator[Array], most: int, taken: list[Array], enough: Callable[[], bool]) -> Callable[..., Iterator[Tensor]]:
+    """What Captum draws its sets of features from, (1, K) each; notes which were `taken`."""
+
+    def generate(_: Tensor, **__: Any) -> Iterator[Tensor]:
+        for drawn in itertools.islice(draws, most):
+            if len(taken) % AT_ONCE == 0 and enough():
+                return
+            taken.append(drawn)
+            yield torch.from_numpy(drawn[None].astype(np.int64))
+
+    return generate
+
+
+def _every_set(features: int) -> Iterator[Array]:
+    """All but the empty and the full one."""
+    for number in range(1, 2**features - 1):
+        yield (number >> np.arange(features)) % 2 == 1
+
+
+def _kernel_weights(features: int) -> list[float]:
+    """By size: (K - 1) / (C(K, s) s (K - s))."""
+    sizes = range(1, features)
+    return [0.0, *((features - 1) / (math.comb(features, s) * s * (features - s)) for s in sizes), 0.0]
+
+
+def _by_kernel(features: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Sets drawn with the kernel's weight, so that they weigh the same, each followed by its complement."""
+    sizes = np.arange(1, features)
+    probabilities = 1 / (sizes * (features - sizes))
+    probabilities /= probabilities.sum()
+    while True:
+        present = np.zeros(features, bool)
+        present[rng.permutation(features)[: rng.choice(sizes, p=probabilities)]] = True
+        yield present
+        yield ~present
+
+
+def _by_coin(features: int, rng: np.random.Generator) -> Iterator[Array]:
+    """The instance itself, then each feature there or not."""
+    yield np.ones(features, bool)
+    while True:
+        yield rng.random(features) < 0.5
+
+
+class _Constrained:
+    """Weighted least squares whose coefficients sum to `total` and whose intercept is `start`: Captum's interface of a model."""
+
+    def __init__(self, total: float, start: float) -> None:
+        self._total = total
+        self._start = start
+        self._coefficients = torch.zeros(1)
+
+    def fit(self, train_data: DataLoader[Any]) -> None:
+        """One batch: sets (N, K), F (N,), weights (N,)."""
+        z, f, w = (t.double().numpy() for t in next(iter(train_data)))
+        # The last coefficient is what the others leave of the total.
+        left = f - self._start - z[:, -1] * self._total
+        design = z[:, :-1] - z[:, -1:]
+        root = np.sqrt(w)
+        others, *_ = np.linalg.lstsq(design * root[:, None], left * root, rcond=None)
+        self._coefficients = torch.from_numpy(np.append(others, self._total - others.sum()))
+
+    def representation(self) -> Tensor:
+        return self._coefficients
