@@ -98,6 +98,12 @@ class UnsupportedMediaType(WhyserveError):
 # ---------------------------------------------------------------------------------------------------- what the server met
 
 
+class BadBundle(WhyserveError):
+    """This bundle can't be served; the message says why, without paths of the machine."""
+
+    code = "bad_bundle"
+
+
 class ModelFailed(WhyserveError):
     """The model itself failed on inputs that fit its declared shapes."""
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from service.errors import BadInput, ModelFailed, WhyserveError
+from service.engine.refusal import in_words
+from service.errors import BadBundle, ModelFailed, WhyserveError
 
 _DTYPES = {
     "float": "float32",
@@ -27,6 +28,8 @@ _DTYPES = {
     "bool": "bool",
     "string": "string",
 }
+MAX_FOLDED_BYTES = 64 * 2**20
+"""A constant that the graph computes is computed at load where it is no larger than this, else at each run."""
 
 
 class DeviceMissing(WhyserveError):
@@ -48,7 +51,7 @@ class Session:
     """An ONNX Runtime session over a model file.
 
     `threads` are those of one run (0: ONNX Runtime's own choice). Raises DeviceMissing where `device` names CUDA and
-    there is none, BadInput (with ONNX Runtime's own words) where the file is no valid model.
+    there is none, BadBundle where the file is no model that ONNX Runtime can run.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int = 1) -> None:
@@ -58,11 +61,13 @@ class Session:
         options.inter_op_num_threads = 1
         # Idle threads that spin would take the core that HTTP and the explainers need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A few bytes of a file can claim a constant of gigabytes, which would be computed at load.
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
         providers = choose_providers(device)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime raises many unrelated classes, all of them mean: no usable model
-            raise BadInput(f"ONNX Runtime refuses the model: {_reason(error, path)}") from None
+            raise BadBundle(f"ONNX Runtime refuses {path.name}: {in_words(error, path)}") from None
         chosen = self._session.get_providers()[0]
         if device.startswith("cuda") and chosen != "CUDAExecutionProvider":
             raise DeviceMissing(f"device {device!r} was asked for, but ONNX Runtime fell back to {chosen}")
@@ -76,7 +81,7 @@ class Session:
         try:
             return self._session.run(self.output_names, feeds)  # type: ignore[no-any-return]
         except Exception as error:
-            raise ModelFailed(f"the model failed on this input: {_reason(error)}") from None
+            raise ModelFailed(f"the model failed on this input: {in_words(error)}") from None
 
 
 def choose_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
@@ -97,11 +102,3 @@ def _info(value: ort.NodeArg) -> TensorInfo:
     element = value.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorInfo(value.name, _DTYPES.get(element, element), shape)
-
-
-def _reason(error: Exception, path: Path | None = None) -> str:
-    """ONNX Runtime's message, without the folders of this machine and its internal prefix."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if path is not None:
-        text = text.replace(str(path), path.name)
-    return text.removeprefix("[ONNXRuntimeError] : ")[:500]

@@ -16,7 +16,8 @@ _16_BIT = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 
 
 def parity_error(twin: Mapping[str, Array], served: Mapping[str, Array]) -> float:
-    """max|twin - served| / max(1, max|served|), the largest over the outputs in `served`, strings left out. Infinite where shapes differ."""
+    """max|twin - served| / max(1, max|served|), the largest over the outputs in `served` (strings left out). Infinite where
+    shapes differ."""
     return max((_error(twin[name], array) for name, array in served.items() if array.dtype.kind not in "OUS"), default=0.0)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from service.engine.session import Session
 from service.errors import WhyserveError
 from service.explain.carry import OBSTACLES, obstacle, uses
+from service.explain.detect import attribute_at, ending
 from service.explain.parity import limit, parity_error
 from service.explain.served import Served
 from service.explain.status import TwinStatus
@@ -64,7 +65,8 @@ class Subject:
 
 def load(bundle: Bundle, threads: int = 1) -> Subject:
     """Builds the twin of a bundle's model and tries it at batch 1 and 3. A model without a twin is a subject too: its
-    status says why. Raises BadInput and BadBundle where the model itself can't be run."""
+    status says why. A bare model's discrete inputs are attributed where its graph shows them to become floats. Raises
+    BadBundle where the model itself can't be run."""
     model = onnx.load(bundle.model_file)
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
@@ -77,7 +79,7 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
 def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
     """The subject whose twin is made from `rebuilt`, tried against the served `model`."""
     faithful = build(rebuilt)
-    declared = dict(manifest.explain.attribute_at) if manifest.explain else {}
+    declared = dict(manifest.explain.attribute_at) if manifest.explain else attribute_at(model)
     inputs = {entry.name: entry for entry in manifest.inputs}
     at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
     also = tuple(n for n in faithful.segment(tuple(at.values()), faithful.output_names).input_names if n not in at.values())
@@ -94,9 +96,8 @@ def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manif
 
 def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
     """Outputs that a Softmax or Sigmoid makes, with its input."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    ends = {o.name: makers[o.name] for o in manifest.outputs if o.activated and o.name in makers}
-    return {name: node.input[0] for name, node in ends.items() if node.op_type in ("Softmax", "Sigmoid")}
+    ends = {o.name: ending(model.graph, o.name) for o in manifest.outputs if o.activated}
+    return {name: end.before for name, end in ends.items() if end is not None}
 
 
 def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:

@@ -10,16 +10,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from service.errors import WhyserveError
+from service.errors import BadBundle as BadBundle
 from service.manifest import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Golden, Manifest, sha256_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-class BadBundle(WhyserveError):
-    """This bundle can't be served; the message says why, without paths of the machine."""
-
-    code = "bad_bundle"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from service.repository.bare import bare_manifest
 from service.repository.bundle import BadBundle, Bundle
 from service.telemetry import OPERATIONS, Metrics, ModelSeries
 
+_TRIED_BYTES = 64 * 2**20
+"""A longest row beyond this isn't tried: a file of a few bytes may declare gigabytes."""
 _INLINE_SECONDS = 0.001
 """A run that is shorter than this costs the event loop less than a hop to a thread and back."""
 
@@ -58,7 +61,7 @@ class Loader:
     def load(self, bundle: Bundle) -> LoadedModel:
         """Reads the model into ONNX Runtime and holds its declaration against the manifest.
 
-        Raises BadBundle where they differ or a file of the bundle is unusable, DeviceMissing, BadInput.
+        Raises BadBundle where they differ or a file of the bundle is unusable, DeviceMissing.
         """
         session = Session(bundle.model_file, self.device, self.threads)
         manifest = bundle.manifest or bare_manifest(bundle, session)
@@ -108,6 +111,9 @@ def _seconds_a_run(manifest: Manifest, session: Session) -> float:
     if any(tensor.dtype == "string" or (None in tensor.shape and tensor.name not in longest) for tensor in declared):
         return float("inf")
     lengths = {tensor.text.lengths: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
+    sizes = (math.prod(size or longest[t.name] for size in t.shape) * np.dtype(t.dtype).itemsize for t in declared)
+    if sum(sizes) > _TRIED_BYTES:
+        return float("inf")
     feeds = {t.name: np.full([1, *(size or longest[t.name] for size in t.shape)], lengths.get(t.name, 0), t.dtype) for t in declared}
     best = float("inf")
     for _ in range(3):

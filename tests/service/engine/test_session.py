@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.engine.session import DeviceMissing, Session, TensorInfo, choose_providers
-from service.errors import BadInput, ModelFailed
+from service.errors import BadBundle, ModelFailed
 
 
 def save_model(folder: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> Path:
@@ -45,7 +45,7 @@ def test_a_failing_run_says_why_without_ending_the_session(doubling: Path):
 def test_a_truncated_file_is_refused_in_words_that_name_no_folder(doubling: Path, tmp_path: Path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(doubling.read_bytes()[:40])
-    with pytest.raises(BadInput, match="ONNX Runtime refuses the model") as caught:
+    with pytest.raises(BadBundle, match="ONNX Runtime refuses") as caught:
         Session(broken, "cpu")
     assert str(tmp_path) not in str(caught.value)
 
@@ -69,5 +69,5 @@ def test_a_silent_fall_back_to_the_cpu_is_refused(doubling: Path, monkeypatch: p
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     if "CUDAExecutionProvider" in onnxruntime.capi._pybind_state.get_available_providers():
         pytest.skip("this machine has the CUDA provider")
-    with pytest.raises((DeviceMissing, BadInput)):
+    with pytest.raises((DeviceMissing, BadBundle)):
         Session(doubling, "cuda")

@@ -13,7 +13,6 @@ import onnx
 import pytest
 
 from service.codecs.instance import Limits
-from service.errors import BadInput
 from service.manifest import MODEL_FILE, Manifest, sha256_of
 from service.repository.bundle import BadBundle, Location, read_bundle
 from service.repository.loaded import LoadedModel, Loader
@@ -105,7 +104,7 @@ def test_a_manifest_that_says_something_else_is_refused(loader: Loader, tmp_path
 
 def test_a_file_that_is_no_model(loader: Loader, tmp_path: Path):
     (tmp_path / MODEL_FILE).write_bytes(b"no onnx")
-    with pytest.raises(BadInput, match="ONNX Runtime refuses") as caught:
+    with pytest.raises(BadBundle, match="ONNX Runtime refuses") as caught:
         load(loader, Location("sum", 1, tmp_path))
     assert str(tmp_path) not in str(caught.value)
 
