@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def report() -> str:
     """The backend test suite, then each operator in each of its versions."""
-    from bench.conformance import suite
+    from bench.conformance import suite, versions
 
-    return suite.report()
+    return f"{suite.report()}\n\n{versions.report()}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ from service.explain.twin.program import Compute, Program, Scope, Step, Value, p
 from service.explain.twin.registry import OPERATORS, Bound, Dynamic, Operator
 from service.explain.twin.widen import widened
 
+Evaluate = Callable[[Sequence[Value]], tuple[Value, ...]]
 RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
 
 
@@ -100,7 +102,11 @@ class _Compiler:
             bound = operator.maker(*inputs, **attributes, **wanted)
             if bound is not None:
                 return self._module(node, bound, reused)
-        compute = _function(operator, node, {**attributes, **wanted}, known)
+
+        def otherwise() -> Evaluate | None:
+            return fallback.evaluator(node, self.opsets, known) if self.numpy else None
+
+        compute = _function(operator, node, {**attributes, **wanted}, known, otherwise)
         return Step(node, node.inputs, compute, straight_through=operator.straight_through, hides=operator.hides)
 
     def _module(self, node: Node, bound: Bound, reused: bool) -> Step:
@@ -136,7 +142,13 @@ def _wanted(operator: Operator[..., Any], node: Node, known: Mapping[str, Kind])
     return wanted
 
 
-def _function(operator: Operator[..., Any], node: Node, attributes: Mapping[str, Any], known: Mapping[str, Kind]) -> Compute:
+def _function(
+    operator: Operator[..., Any],
+    node: Node,
+    attributes: Mapping[str, Any],
+    known: Mapping[str, Kind],
+    otherwise: Callable[[], Evaluate | None],
+) -> Compute:
     call = functools.partial(operator.function, **attributes)
     if "scope" in operator.wants:
         return lambda inputs, scope: _tuple(call(*inputs, scope=scope))
@@ -145,13 +157,21 @@ def _function(operator: Operator[..., Any], node: Node, attributes: Mapping[str,
     def compute(inputs: Sequence[Value], _: Scope) -> tuple[Value, ...]:
         try:
             return _tuple(call(*inputs))
-        except (NotImplementedError, RuntimeError, TypeError) as error:
+        except (NotImplementedError, RuntimeError, TypeError, AttributeError) as error:
             wider = widened(call, inputs, makes, error)
-            if wider is None:
-                raise
-            return wider
+            if wider is not None:
+                return wider
+            evaluate = otherwise() if _is_for_numpy(inputs, error) else None
+            if evaluate is None or any(isinstance(i, torch.Tensor) and i.requires_grad for i in inputs):
+                raise  # a gradient must never be lost silently
+            return evaluate(inputs)
 
     return compute
+
+
+def _is_for_numpy(inputs: Sequence[Value], error: Exception) -> bool:
+    """What torch has no form for: a variant that its function refuses, a type without a kernel, strings."""
+    return isinstance(error, NotImplementedError) or any(isinstance(i, np.ndarray) and i.dtype.kind in "OUS" for i in inputs)
 
 
 def _fallback(node: Node, opsets: Mapping[str, int], known: Mapping[str, Kind]) -> Step:

@@ -3,6 +3,7 @@
 from service.explain.twin.operators import (
     activation,
     attention,
+    classical,
     control,
     convolution,
     elementwise,
@@ -17,14 +18,17 @@ from service.explain.twin.operators import (
     quantization,
     recurrent,
     reduce,
+    regions,
     resize,
     sequence,
+    signal,
     source,
 )
 
 __all__ = [
     "activation",
     "attention",
+    "classical",
     "control",
     "convolution",
     "elementwise",
@@ -39,7 +43,9 @@ __all__ = [
     "quantization",
     "recurrent",
     "reduce",
+    "regions",
     "resize",
     "sequence",
+    "signal",
     "source",
 ]

@@ -61,3 +61,35 @@ def Scan_9(
             column.append(value)
     stacked = (torch.stack(c[::-1] if t else c, a) for c, a, t in zip(results, out_axes, out_turned, strict=True))
     return *states, *stacked
+
+
+@operator
+def Scan(
+    sequence_lens: Tensor | None,
+    *initial_state_and_scan_inputs: Tensor,
+    body: Body,
+    num_scan_inputs: int,
+    directions: Sequence[int] | None = None,
+    scope: Any,
+    outputs: int,
+) -> tuple[Tensor, ...]:
+    """Until opset 8: row by row of a batch (axis 0), each row's sequence as long as `sequence_lens` says."""
+    states = len(initial_state_and_scan_inputs) - num_scan_inputs
+    rows = []
+    for row in range(initial_state_and_scan_inputs[0].shape[0]):
+        values = [x[row] for x in initial_state_and_scan_inputs]
+        if sequence_lens is not None:
+            values = [*values[:states], *(x[: int(sequence_lens[row])] for x in values[states:])]
+        rows.append(
+            Scan_9(
+                *values,
+                body=body,
+                num_scan_inputs=num_scan_inputs,
+                scan_input_directions=directions,
+                scope=scope,
+                outputs=outputs,
+            )
+        )
+    columns = list(zip(*rows, strict=True))
+    padded = [torch.nn.utils.rnn.pad_sequence(list(c), batch_first=True) for c in columns[states:]]
+    return *(torch.stack(c) for c in columns[:states]), *padded
