@@ -45,10 +45,9 @@ class Recipe:
             [onnx.ValueInfoProto(name=name) for name in outputs],
             [numpy_helper.from_array(arrays[n], n) for n in fixed],
         )
-        imports = [
-            helper.make_opsetid("", 20 if self.domain else opset),
-            *([helper.make_opsetid(self.domain, opset)] if self.domain else []),
-        ]
+        imports = [helper.make_opsetid(self.domain, opset)]
+        if self.domain:
+            imports.append(helper.make_opsetid("", 20))
         model = helper.make_model(graph, opset_imports=imports, ir_version=10 if opset > 8 or self.domain else 3)
         return Case("handmade", f"{self.op_type}-{opset}", model, [(list(fed.values()), [])], 0.0, 0.0)
 
@@ -69,6 +68,7 @@ _REDUCTIONS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "Reduc
 _POSITIVE = _f(2, 3, 4, low=0.3)
 _IMAGE = _f(1, 2, 4, 5)
 _BOXES = np.asarray([[0, 0, 3, 3], [1, 0, 4, 2]], np.float32)
+_MISSING = np.asarray([[1, np.nan], [np.nan, 2]], np.float32)
 _COEFFICIENTS = [1.0, 2.0, 0.5, -1.0, 0.3, 0.7]
 _SCALES = np.asarray([1, 1, 2, 1.5], np.float32)
 

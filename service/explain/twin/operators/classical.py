@@ -27,8 +27,15 @@ def Scaler(X: Tensor, *, offset: Sequence[float], scale: Sequence[float]) -> Ten
 
 @ml
 def Normalizer(X: Tensor, *, norm: str = "MAX") -> Tensor:
-    size = {"MAX": lambda: X.amax(1, keepdim=True), "L1": lambda: X.abs().sum(1, keepdim=True), "L2": lambda: X.norm(dim=1, keepdim=True)}
-    found = size[norm]()
+    match norm:
+        case "MAX":
+            found = X.amax(1, keepdim=True)
+        case "L1":
+            found = X.abs().sum(1, keepdim=True)
+        case "L2":
+            found = (X * X).sum(1, keepdim=True).sqrt()
+        case _:
+            raise NotImplementedError(f"norm {norm}")
     return X / torch.where(found == 0, torch.ones_like(found), found)
 
 
@@ -43,7 +50,7 @@ def Imputer(
 ) -> Tensor:
     if not X.is_floating_point():
         return torch.where(X == replaced_value_int64, torch.tensor(imputed_value_int64s), X)
-    missing = X.isnan() if np.isnan(replaced_value_float) else replaced_value_float == X
+    missing = X.isnan() if np.isnan(replaced_value_float) else torch.eq(X, replaced_value_float)
     return torch.where(missing, _row(imputed_value_floats, X), X)
 
 
