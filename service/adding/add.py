@@ -43,6 +43,8 @@ from service.repository.bundle import Location, read_bundle
 
 REFERENCE_FILE = "reference.npz"
 _MOST_ROWS = 32
+_WITHOUT_GRADIENTS = ("shapley_value_sampling", "kernel_shap", "feature_ablation", "occlusion")
+"""What explains a model without gradients by default, the first that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def added(wishes: Wishes, with_twin: bool) -> str:
         bundle = read_bundle(Location(wishes.name, version, partial))
         check_loads(bundle)
         checked: Explainable = explainable(bundle, manifest, with_twin)
+        manifest = _with_method(manifest, checked, partial)
         folder = wishes.models / wishes.name / str(version)
         if not wishes.dry_run:
             put_in_place(partial, wishes, version)
@@ -160,6 +163,17 @@ def _manifest(found: _Found, wishes: Wishes, version: int, files: dict[str, str]
         ),
         files=files,
     )
+
+
+def _with_method(manifest: Manifest, checked: Explainable, folder: Path) -> Manifest:
+    """The manifest, written anew, with a default method that this model supports."""
+    assert manifest.explain is not None
+    if not checked.methods or manifest.explain.method in checked.methods:
+        return manifest
+    method = next((name for name in _WITHOUT_GRADIENTS if name in checked.methods), checked.methods[0])
+    changed = manifest.model_copy(update={"explain": manifest.explain.model_copy(update={"method": method})})
+    changed.write(folder)
+    return changed
 
 
 def _baselines(declared: tuple[Input, ...], at: Mapping[str, str]) -> dict[str, Baseline]:

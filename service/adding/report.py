@@ -80,6 +80,9 @@ class Report:
             yield f"inputs that no gradient reaches (their attributions are 0): {', '.join(status.no_gradient)}"
         if status.straight_through:
             yield f"operators that round, whose gradient is taken as if they didn't: {', '.join(status.straight_through)}"
+        default = self.manifest.explain.method if self.manifest.explain else ""
+        if default in names:
+            yield f"by default: {default}"
         yield from self._places()
 
     def _places(self) -> Iterator[str]:

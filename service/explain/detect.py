@@ -22,6 +22,10 @@ _NOT_VALUES = frozenset(
     {"Shape", "Size", "NonZero", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "ArgMax", "ArgMin"}
 )
 """Their results don't hold the values of their input: masks, positions, sizes."""
+_IN_PLACE = frozenset(
+    {"Identity", "Cast", "Add", "Sub", "Mul", "Clip", "Min", "Max", "Mod", "Where", "Gather", "OneHot", "EmbedLayerNormalization"}
+)
+"""Each value of their result belongs to the value at the same place of their input (of Gather: of its indices)."""
 _KEEPS_VALUES = frozenset({"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Slice"})
 
 
@@ -41,6 +45,8 @@ class Entry:
     operator: str
     indices: int | None
     """Where it is a lookup by the input's own values: how many rows the table has."""
+    in_place: bool = True
+    """Whether its values lie as the input's do (with further axes behind), as far as the operators on the way tell."""
 
 
 def ending(graph: onnx.GraphProto, output: str) -> Ending | None:
@@ -78,8 +84,8 @@ def entries(model: onnx.ModelProto, name: str, types: Mapping[str, int] | None =
     types = element_types(model) if types is None else types
     constants = {t.name: t for t in model.graph.initializer}
     only_compared = _only_compared(model.graph)
-    reached = {name: True}
-    """Integer tensors that hold its values; whether unchanged ones."""
+    reached = {name: (True, True)}
+    """Integer tensors that hold its values; whether unchanged ones, and whether they lie as they did."""
     fixed = {"", *constants}
     """What no input has a part in."""
     derived: set[str] = set()
@@ -94,26 +100,28 @@ def entries(model: onnx.ModelProto, name: str, types: Mapping[str, int] | None =
         elif node.op_type in _NOT_VALUES:
             derived.update(node.output)
         else:
-            unchanged = all(reached[i] for i in known) and not any(i in derived for i in node.input)
+            unchanged = all(reached[i][0] for i in known) and not any(i in derived for i in node.input)
+            in_place = all(reached[i][1] for i in known) and node.op_type in _IN_PLACE and not _moves(node, reached)
             for output in filter(None, node.output):
                 kind = _element_type(node, output, types)
                 if kind in INTEGERS:
-                    reached[output] = unchanged and node.op_type in _KEEPS_VALUES
+                    reached[output] = (unchanged and node.op_type in _KEEPS_VALUES, in_place)
                 elif output in only_compared:
                     derived.add(output)
                 elif kind in FLOATS:
-                    found.setdefault(output, Entry(output, node.op_type, _table_rows(node, constants) if unchanged else None))
+                    rows = _table_rows(node, constants) if unchanged else None
+                    found.setdefault(output, Entry(output, node.op_type, rows, in_place))
                     break  # further outputs of such a node (masks, sums) follow from the first
     return tuple(found.values())
 
 
 def attribute_at(model: onnx.ModelProto) -> dict[str, str]:
-    """For each integer input that becomes floats in one place only: that tensor's name."""
+    """For each integer input that becomes floats in one place only, and lies there as it was: that tensor's name."""
     types = element_types(model)
     constants = {t.name for t in model.graph.initializer}
     discrete = [i.name for i in model.graph.input if i.name not in constants and i.type.tensor_type.elem_type in INTEGERS]
     found = {name: entries(model, name, types) for name in discrete}
-    return {name: places[0].tensor for name, places in found.items() if len(places) == 1}
+    return {name: places[0].tensor for name, places in found.items() if len(places) == 1 and places[0].in_place}
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -129,6 +137,11 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 def attributes(node: NodeProto) -> dict[str, Any]:
     """A node's attributes by name."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _moves(node: NodeProto, reached: Mapping[str, object]) -> bool:
+    """Whether a lookup has the values as its table: it picks some of them."""
+    return node.op_type == "Gather" and node.input[0] in reached
 
 
 def _only_compared(graph: onnx.GraphProto) -> set[str]:
