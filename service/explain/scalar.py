@@ -48,6 +48,11 @@ def choose(
     `ran` are the model's outputs for it (1, ..); `logits` names, for outputs that end in their activation, the tensor
     before it. Raises BadParameter and UnknownChoice.
     """
+    if ran[output.name].dtype.kind in "OUS":
+        numbers = [o.name for o in manifest.outputs if ran[o.name].dtype.kind not in "OUS"]
+        raise BadParameter(
+            f"output {output.name!r} is text, of which nothing can be explained; outputs of numbers: {', '.join(numbers) or 'none'}"
+        )
     target = resolve(spec, output, ran[output.name][0])
     explained = asked or _default(manifest, output)
     scores = output.kind in ("classes", "mask")

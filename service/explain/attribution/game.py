@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.errors import NotExplainable
+from service.errors import BadParameter, ModelFailed, NotExplainable
 from service.explain.case import Case
 from service.explain.features import Features
 from service.explain.features.absent import Absent
@@ -134,17 +134,23 @@ class Game:
         mixed = {part.tensor: part.mixed(present, turns) for part in self.parts}
         feeds = {name: mixed.get(name, np.repeat(array, len(present), 0)) for name, array in case.feeds.items()}
         cut = {tensor: array for tensor, array in mixed.items() if tensor not in feeds}
-        if cut:
-            # Behind the cut: what was mixed there, and what the model makes of the inputs that were mixed as inputs.
-            others = set(case.subject.at.values()) - set(cut) - set(feeds)
-            ran = served.run(feeds) if others else {}
-            ran = served.tail(feeds | {tensor: ran[tensor] for tensor in others} | cut)
-        else:
-            ran = served.run(feeds)
+        try:
+            ran = self._behind(feeds, cut) if cut else served.run(feeds)
+        except ModelFailed as error:
+            raise BadParameter(
+                f"parameter 'baseline': with features left out {error.message}; expected a baseline that the model takes"
+            ) from None
         values = np.asarray(case.f(ran), np.float64)
         if not np.isfinite(values).all():
             raise NotExplainable("the model answers NaN or Infinity where features are left out; expected another baseline")
         return values
+
+    def _behind(self, feeds: Mapping[str, Array], cut: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What the model answers behind the cut: from what was mixed there, and from what it makes of the inputs mixed as inputs."""
+        served = self._case.subject.served
+        others = set(self._case.subject.at.values()) - set(cut) - set(feeds)
+        ran = served.run(feeds) if others else {}
+        return served.tail({**feeds, **{tensor: ran[tensor] for tensor in others}, **cut})
 
 
 def _parts(case: Case, features: Mapping[str, Features], absent: Mapping[str, Absent]) -> tuple[Part, ...]:

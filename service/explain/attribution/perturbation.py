@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.errors import NotExplainable
+from service.explain import references
 from service.explain.attribution import occlusion, shapley, surrogate
 from service.explain.attribution.found import Found
 from service.explain.attribution.game import Game
@@ -51,8 +51,8 @@ def _permutation(case: Case) -> Found:
     instance, what permuting a feature among many does to it on average (Fisher, Rudin, Dominici 2019)."""
     parameters = case.request.parameters
     assert isinstance(parameters, PermutationParameters)  # the table says so
-    rows = _reference(case, parameters.n_samples)
-    game = Game(case, choose(case.request, case.subject.manifest, case.feeds), rows)
+    drawn, warnings = _drawn(case, parameters.n_samples)
+    game = Game(case, choose(case.request, case.subject.manifest, case.feeds), drawn)
     draws = game.turns
     captum = captum_class(case.request.method)(
         lambda present, turns: torch.from_numpy(_in_turn(game, case, present, turns)), perm_func=_left_out
@@ -65,6 +65,7 @@ def _permutation(case: Case) -> Found:
         steps=draws,
         rows=game.rows,
         parameters={"features": game.described, "n_samples": draws},
+        warnings=warnings,
         fields=game.drawing(values),
     )
 
@@ -79,22 +80,13 @@ def _in_turn(game: Game, case: Case, present: Tensor, turns: Tensor) -> Array:
     return np.full(len(there), case.instance_output) if there.all() else game.value_in_turn(there, turns.numpy())
 
 
-def _reference(case: Case, most: int) -> dict[str, absent.Absent]:
-    """At most so many instances of the reference set, drawn by the seed, by input."""
-    sent = case.request.reference
-    names = [entry.name for entry in case.subject.manifest.inputs]
-    missing = [name for name in names if name not in sent]
-    if missing:
-        raise NotExplainable(f"there are no reference instances of input {missing[0]!r}; expected some in parameter 'reference'")
-    for name in names:
-        if sent[name].shape[1:] != case.feeds[name].shape[1:]:
-            raise NotExplainable(
-                f"parameter 'reference': instances of input {name!r} of shape {list(sent[name].shape[1:])}, "
-                f"expected {list(case.feeds[name].shape[1:])} as the instance has"
-            )
-    count = len(sent[names[0]])
+def _drawn(case: Case, most: int) -> tuple[dict[str, absent.Absent], tuple[str, ...]]:
+    """At most so many instances of the reference set, drawn by the seed, by input; an input that it doesn't hold stays as it is."""
+    known, warnings = references.instances(case)
+    count = len(next(iter(known.values())))
     drawn = np.random.default_rng(case.request.parameters.seed).permutation(count)[:most] if count > most else np.arange(count)
-    return {name: absent.Absent("reference", sent[name][drawn]) for name in names}
+    names = [entry.name for entry in case.subject.manifest.inputs]
+    return {name: absent.Absent("reference", known[name][drawn] if name in known else case.feeds[name]) for name in names}, warnings
 
 
 _RUNNERS: Final = MappingProxyType[str, Callable[[Case], Found]](

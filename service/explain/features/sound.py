@@ -61,7 +61,7 @@ class Patches:
     @cached_property
     def _stretch_of_sample(self) -> Array:
         """(samples,): that of the frame whose middle is nearest."""
-        nearest = np.rint(np.arange(self.samples) / self.frames.hop).astype(int)
+        nearest = (np.arange(self.samples) + self.frames.hop // 2) // self.frames.hop
         return np.asarray(self._stretch_of_frame[nearest])
 
     @cached_property
