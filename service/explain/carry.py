@@ -16,6 +16,7 @@ from torch import nn
 
 from service.explain.twin.module import Segment
 from service.explain.twin.program import Step
+from service.manifest import Input
 
 LINEAR: Final = (
     nn.Linear,
@@ -209,3 +210,22 @@ def obstacle(method: str, path: Sequence[Use]) -> str:
     reasons = list(dict.fromkeys(OBSTACLES[method](path)))
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"in this model's graph {reasons[0]}{more}" if reasons else ""
+
+
+def map_axes(entry: Input, shape: Sequence[int | None], wanted: int) -> tuple[int, ...] | None:
+    """The axes of a row of this input that the layer's `wanted` spatial axes stand for; None where there are none."""
+    if entry.image is not None:
+        axes: tuple[int, ...] = (0, 1) if entry.image.layout == "NHWC" else (1, 2)
+    elif entry.codec in ("text", "audio"):
+        axes = tuple(i for i, size in enumerate(shape) if size != 1 or len(shape) == 1)
+    elif len(shape) in (wanted, wanted + 1):
+        axes = tuple(range(len(shape) - wanted, len(shape)))  # channels, if any, come first
+    else:
+        return None
+    return axes if len(axes) == wanted else None
+
+
+def maps_onto(path: Sequence[Use], inputs: Sequence[Input]) -> bool:
+    """Whether any convolution's maps have the spatial axes of any of these inputs."""
+    ranks = {len(u.module.kernel_size) for u in path if isinstance(u.module, CONVOLUTIONS)}
+    return any(map_axes(entry, entry.shape, rank) is not None for entry in inputs for rank in ranks)

@@ -33,6 +33,8 @@ def explain(subject: Subject, request: ExplainRequest, tensors: Arrays, token: T
     there is no answer in time, Cancelled.
     """
     require(request.method, subject.status)
+    if subject.reference and not request.reference:
+        request = replace(request, reference=subject.reference)
     rows = len(next(iter(tensors.values())))
     targets = request.parameters.targets or [request.parameters.target] * rows
     if len(targets) != rows:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from service.engine.session import Session
 from service.errors import WhyserveError
-from service.explain.carry import OBSTACLES, obstacle, uses
+from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.detect import attribute_at, ending
 from service.explain.parity import limit, parity_error
+from service.explain.reference_file import read
 from service.explain.served import Served
 from service.explain.status import TwinStatus
 from service.explain.trial import trial_inputs
@@ -49,6 +51,8 @@ class Subject:
     weights: frozenset[int]
     """Storages of the twin's parameters."""
     segments: dict[tuple[bool, tuple[str, ...]], Segment]
+    reference: Arrays = field(default_factory=lambda: MappingProxyType({}))
+    """The bundle's reference set, (R, ..) by input."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -73,7 +77,9 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
     subject = _assembled(model, model, manifest, threads)
     # A batch size baked into the export: the served model keeps it, its twin needn't.
-    return _assembled(model, rebatched(model), manifest, threads) if "at batch 3" in subject.status.problem else subject
+    if "at batch 3" in subject.status.problem:
+        subject = _assembled(model, rebatched(model), manifest, threads)
+    return replace(subject, reference=read(location.folder, manifest))
 
 
 def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
@@ -136,7 +142,11 @@ def _refused(subject: Subject) -> dict[str, str]:
     output = subject.outputs[0]
     segment = subject.segment((subject.logits.get(output, output),), faithful=True)
     path = uses(segment, tuple(subject.at.values()))
-    return {method: reason for method in OBSTACLES if (reason := obstacle(method, path))}
+    refused = {method: reason for method in OBSTACLES if (reason := obstacle(method, path))}
+    if not maps_onto(path, [entry for entry in subject.manifest.inputs if entry.name in subject.at]):
+        reason = "in this model's graph no convolution has maps with the axes of an input, such as a picture's height and width"
+        refused = {"grad_cam": reason, "guided_grad_cam": reason} | refused
+    return refused
 
 
 def _with_gradients(subject: Subject, feeds: Arrays, ran: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:

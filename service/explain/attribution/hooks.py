@@ -37,14 +37,9 @@ def _deep_lift(case: Case) -> Found:
     baseline = problem.of_active(case.baseline.point)
     attribute = functools.partial(captum.attribute, problem.leaves, baseline, additional_forward_args=problem.arguments)
     attributions = problem.attributions(first_rows(without_noise(attribute)))
-    found = Found(
-        attributions,
-        1,
-        2,
-        baseline=case.baseline.described,
-        baseline_output=case.baseline.output,
-        parameters=EXPORTED | {"tolerance": COMPLETE},
-    )
+    chosen = {**EXPORTED, "tolerance": COMPLETE}
+    compared = {"baseline": case.baseline.described, "baseline_output": case.baseline.output}
+    found = Found(attributions, 1, 2, parameters=chosen, **compared)
     must_be_complete(case, found)
     return found
 

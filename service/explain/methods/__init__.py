@@ -4,8 +4,8 @@ The server answers `GET /methods` and validates parameters from it; the explaine
 dotted name and the runner by the method's family. Adding a method is adding an entry to the module of its family.
 """
 
-from service.explain.methods.listing import available, require
+from service.explain.methods.listing import available, refusal, require
 from service.explain.methods.request import ExplainRequest, resolve, resolve_all, to_wire
 from service.explain.methods.table import DEFAULT, METHODS, find
 
-__all__ = ["DEFAULT", "METHODS", "ExplainRequest", "available", "find", "require", "resolve", "resolve_all", "to_wire"]
+__all__ = ["DEFAULT", "METHODS", "ExplainRequest", "available", "find", "refusal", "require", "resolve", "resolve_all", "to_wire"]

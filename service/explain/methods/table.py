@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Final
 
 from service.errors import UnknownChoice
-from service.explain.methods import gradient, hooks, path, perturbation, region
+from service.explain.methods import gradient, hooks, layer, noise, path, perturbation, reference, region
 from service.explain.methods.method import Method
 
 DEFAULT: Final = "integrated_gradients"
-FAMILIES: Final = (path, gradient, hooks, perturbation, region)
+FAMILIES: Final = (path, gradient, noise, hooks, layer, reference, perturbation, region)
 METHODS: Final[Mapping[str, Method]] = MappingProxyType({method.name: method for family in FAMILIES for method in family.ENTRIES})
 
 

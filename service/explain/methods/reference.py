@@ -1,0 +1,58 @@
+"""Methods that compare the instance with many typical ones."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from service.explain.methods.method import Method
+from service.explain.methods.parameters import ReferenceParameters
+
+DEFAULT_TOLERANCE = 0.05
+FIRST_SAMPLES = 32
+"""Samples before the standard error is first asked for."""
+
+
+class GradientShapParameters(ReferenceParameters):
+    n_samples: int | None = Field(
+        default=None, ge=1, description="a fixed number of samples; default: until the standard error of their sum reaches 'tolerance'"
+    )
+    tolerance: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description=f"relative standard error of the attributions' sum to reach; default {DEFAULT_TOLERANCE}, excludes 'n_samples'",
+    )
+    max_samples: int = Field(default=512, ge=FIRST_SAMPLES, le=10_000, description="where 'tolerance' gives up")
+    noise: float = Field(default=0.0, ge=0, le=1, description="standard deviation added to the instance, as a part of what its values span")
+
+    @model_validator(mode="after")
+    def _one_way_to_stop(self) -> GradientShapParameters:
+        if self.n_samples is not None and self.tolerance is not None:
+            raise ValueError("'n_samples' and 'tolerance' exclude each other")
+        return self
+
+
+ENTRIES = (
+    Method(
+        name="gradient_shap",
+        title="Gradient SHAP (expected gradients)",
+        captum="captum.attr.GradientShap",
+        family="reference",
+        parameters=GradientShapParameters,
+        paper="https://arxiv.org/abs/1906.10670",
+        rows=lambda p: p.n_samples or FIRST_SAMPLES,
+        needs=frozenset({"gradients", "reference"}),
+        promises=frozenset({"completeness"}),
+    ),
+    Method(
+        name="deep_lift_shap",
+        title="DeepLIFT SHAP",
+        captum="captum.attr.DeepLiftShap",
+        family="reference",
+        parameters=ReferenceParameters,
+        paper="https://arxiv.org/abs/1705.07874",
+        rows=lambda _: 64,
+        needs=frozenset({"gradients", "modules", "reference"}),
+        promises=frozenset({"completeness"}),
+    ),
+)
