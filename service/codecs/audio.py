@@ -110,16 +110,15 @@ def _open(data: bytes, limits: AudioLimits) -> soundfile.SoundFile:
         raise _damaged(data, error.error_string) from None
     if data[:4] == b"RIFF" and file.subtype not in _ENCODINGS:
         raise BadInput(f"the WAV sound is encoded as {file.subtype}, expected PCM, float, u-law or A-law")
-    if not _RATES[0] <= file.samplerate <= _RATES[1]:
-        raise BadInput(f"the sound's header says {file.samplerate} samples a second, expected {_RATES[0]} to {_RATES[1]}")
+    _require_rate(file.samplerate)
     if file.frames <= 0:
         raise BadInput("the sound is empty: it has a header and no samples")
     if file.frames >= _UNKNOWN:
         raise BadInput(f"the {file.format} sound's header doesn't say how long it is (as when written to a pipe); expected a whole file")
     if file.frames * file.channels > limits.max_samples:
         raise TooLarge(
-            f"the sound has {file.frames} x {file.channels} = {file.frames * file.channels / 1e6:.1f} million samples, "
-            f"the limit is {limits.max_samples / 1e6:.1f} million (WHYSERVE_MAX_SOUND_SAMPLES)"
+            f"the sound has {file.frames} x {file.channels} = {file.frames * file.channels:,} samples, "
+            f"the limit is {limits.max_samples:,} (WHYSERVE_MAX_SOUND_SAMPLES)"
         )
     return file
 
@@ -134,17 +133,27 @@ def _require_format(data: bytes) -> None:
 
 
 def _require_whole_wav(data: bytes) -> None:
-    """Raises BadInput where samples that the header promises are missing: libsndfile would read the rest without a word."""
+    """Raises BadInput where samples that the header promises are missing: libsndfile would read the rest without a word.
+
+    And where the rate is absurd.
+    """
     place = 12
     while place + 8 <= len(data):
         kind, size = struct.unpack_from("<4sI", data, place)
         place += 8
+        if kind == b"fmt " and place + 16 <= len(data):
+            _require_rate(*struct.unpack_from("<4xI", data, place))  # here, since libsndfile can't say what is wrong with it
         if kind == b"data":
             if place + size > len(data) and size < _STREAMED:
                 raise BadInput(f"the WAV sound is truncated: {place + size - len(data)} of {size} bytes of samples are missing")
             return
         place += size + size % 2  # chunks start at even places
     raise BadInput("the WAV sound is damaged or truncated: it has no samples (no data chunk)")
+
+
+def _require_rate(rate: int) -> None:
+    if not _RATES[0] <= rate <= _RATES[1]:
+        raise BadInput(f"the sound's header says {rate} samples a second, expected {_RATES[0]} to {_RATES[1]}")
 
 
 def _read(file: soundfile.SoundFile, frames: int) -> Array:

@@ -64,16 +64,19 @@ class Frames:
         Of all sounds the one whose spectra come closest to those given, by least squares (Griffin & Lim 1984,
         doi:10.1109/TASSP.1984.1164317).
         """
-        hann = self._hann()
-        frames = np.fft.irfft(spectra.swapaxes(-1, -2), self.window, axis=-1) * hann  # (.., frames, window)
+        frames = np.fft.irfft(spectra.swapaxes(-1, -2), self.window, axis=-1) * self._hann()  # (.., frames, window)
+        return self._added(frames, length) / self.overlap(length)
+
+    def overlap(self, length: int) -> Array:
+        """The sum of the squared windows over each sample, (length,): what the inverse divides by."""
+        return self._added(np.broadcast_to(self._hann() ** 2, (self.count(length), self.window)), length)
+
+    def _added(self, frames: Array, length: int) -> Array:
+        """Frames (.., frames, window) added up at their places, (.., length)."""
         summed = np.zeros((*frames.shape[:-2], self._span(length)))
-        weight = np.zeros(self._span(length))
         for number in range(self.count(length)):
-            place = slice(number * self.hop, number * self.hop + self.window)
-            summed[..., place] += frames[..., number, :]
-            weight[place] += hann**2
-        kept = slice(self.window // 2, self.window // 2 + length)
-        return np.asarray(summed[..., kept] / weight[kept])
+            summed[..., number * self.hop : number * self.hop + self.window] += frames[..., number, :]
+        return summed[..., self.window // 2 : self.window // 2 + length]
 
     def _span(self, length: int) -> int:
         return (self.count(length) - 1) * self.hop + self.window

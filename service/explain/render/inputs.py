@@ -29,6 +29,7 @@ from service.explain.render.sheet import Picture, below
 from service.explain.render.sound import draw_sound
 from service.explain.render.table import table_bars
 from service.explain.render.text import render_text
+from service.explain.render.time_frequency import TimeFrequency, is_product
 from service.manifest import Input, Manifest
 
 Array = npt.NDArray[Any]
@@ -124,7 +125,9 @@ class Drawing:
         layers = [Layer(samples_of(i.attributions), i.colours, i.method) for i in self._layers(declared)]
         sent = self.instance.sounds.get(declared.name)
         samples = samples_of(self.instance.tensors[declared.name])
-        return draw_sound(samples, declared.audio.sample_rate, layers, self._target, sent.samples if sent else None)
+        rate = declared.audio.sample_rate
+        maps = [_by_frequency(each, declared.name, samples, rate) for each in self.found if declared.name in (each.attributions or {})]
+        return draw_sound(samples, rate, layers, self._target, sent.samples if sent else None, maps)
 
     def _bars(self, texts: bool = False) -> list[Bar]:
         """Of tables and of any other numbers, together; of a text's tokens too where `texts` says so."""
@@ -163,6 +166,17 @@ class Drawing:
 
 def _colours(explanation: Explanation) -> Any:
     return SIGNED if explanation.fields.get("signed", True) else UNSIGNED
+
+
+def _by_frequency(explanation: Explanation, name: str, samples: Array, rate: int) -> TimeFrequency | None:
+    """A sound's attributions by time and frequency, where the method has them or they follow from its samples'."""
+    field = explanation.fields.get("time_frequency")
+    if field is not None:
+        own = field if "values" in field else field.get(name)
+        return TimeFrequency.of_field(own) if own else None
+    if explanation.attributions is None or not is_product(explanation.fields, name):
+        return None
+    return TimeFrequency.of_products(samples, samples_of(np.asarray(explanation.attributions[name], float)), rate)
 
 
 def _or_nan(explanation: Explanation, name: str, values: Array) -> Array:

@@ -1,12 +1,14 @@
-"""A sound's spectrogram with its attributions below it: time-aligned, summed over the samples that each pixel column spans.
+"""A sound's spectrogram with its attributions below it, time-aligned: by time and frequency where that is known, and by time.
 
-A model that hears samples attributes to samples, and a sample has a time and no frequency: so nothing is spread over the
-spectrogram's frequencies here; what spoke for and against is read by its time alone.
+The strip of bars sums a layer's attributions over the samples that each bar spans. A sample has a time and no frequency, so
+nothing is spread over frequencies by guess: the map above a strip is drawn only of patches that the method itself took away,
+or where the samples' attributions can be told of their spectra exactly (see `time_frequency`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from service.codecs.spectrogram import Frames, decibels
-from service.explain.render.colormap import symmetric_scale
+from service.explain.render.colormap import strengths, symmetric_scale
 from service.explain.render.image import draw_legend
 from service.explain.render.layer import Layer, scales
 from service.explain.render.sheet import PAPER, QUIET, Picture, below, labelled
+from service.explain.render.time_frequency import TimeFrequency
 
 Array = npt.NDArray[Any]
 
@@ -25,26 +28,39 @@ _WIDTH, _HEIGHT, _STRIP = 640, 200, 72
 _LEFT, _RIGHT = 52, 12
 """Pixels for the frequencies' numbers, and behind the last second's."""
 _GREY = (205, 205, 205)
+_GAP = 6
+_DECIBELS = 70
 _STRONGEST = 0.8
-"""How far along the colour scale the strongest bar goes."""
+"""How far along the colour scale the strongest value goes."""
 _COLUMN_SECONDS = 0.01
 """What one bar of a strip spans at least: sums over less than a period of the voice only show the wave's own swing."""
 
 
-def draw_sound(samples: Array, rate: int, layers: Sequence[Layer], target: str = "", heard: int | None = None) -> Picture:
-    """The spectrogram of `samples` (T,) at `rate` Hz, a strip of bars a layer on the same time axis, and the legends.
+def draw_sound(
+    samples: Array,
+    rate: int,
+    layers: Sequence[Layer],
+    target: str = "",
+    heard: int | None = None,
+    maps: Sequence[TimeFrequency | None] = (),
+) -> Picture:
+    """The spectrogram of `samples` (T,) at `rate` Hz, for each layer its map, where there is one in `maps`, over its strip of
+    bars, all on one time axis, and the legends.
 
     A bar is the sum of the attributions (T,) of the samples it spans, so that a strip's bars add up to the layer's own sum.
     From sample `heard` on there is nothing but padding, which is shaded.
     """
     seconds = len(samples) / rate
-    parts = [_spectrogram(samples, rate), *(_strip(layer, rate, seconds) for layer in layers)]
-    if heard is not None and heard < len(samples):
-        for part in parts:
-            _shade(part, heard / len(samples))
-    titled = [labelled(part, layer.title, _LEFT) if layer.title else part for part, layer in zip(parts[1:], layers, strict=True)]
+    levels = decibels(Frames.of_rate(rate).transform(samples)) / _DECIBELS + 1  # (frequencies, frames), 0 to 1
+    silence = None if heard is None or heard >= len(samples) else heard / len(samples)
+    drawn = [_shaded(_spectrogram(levels, len(samples), rate), silence)]
+    for layer, by_frequency in zip_longest(layers, maps[: len(layers)]):
+        parts = [_shaded(_strip(layer, rate, seconds), silence)]
+        if by_frequency is not None:
+            parts.insert(0, _shaded(_map(by_frequency, layer, levels, seconds, rate), silence))
+        drawn.append(labelled(below(parts, _GAP), layer.title, _LEFT) if layer.title else below(parts, _GAP))
     legends = [draw_legend(scale.colours(np.linspace(scale.lowest, 1, 160) * _STRONGEST), scale, target) for scale in scales(tuple(layers))]
-    return below([parts[0], *titled, _time_axis(seconds), *legends], gap=6)
+    return below([*drawn, _time_axis(seconds), *legends], _GAP)
 
 
 def time_sums(attributions: Array, rate: int) -> tuple[Array, float]:
@@ -54,15 +70,33 @@ def time_sums(attributions: Array, rate: int) -> tuple[Array, float]:
     return sums, span / rate
 
 
-def _spectrogram(samples: Array, rate: int) -> Picture:
+def _spectrogram(levels: Array, samples: int, rate: int) -> Picture:
     """Dark where it is loud, low frequencies at the bottom, with a scale in kHz."""
-    frames = Frames.of_rate(rate)
-    levels = decibels(frames.transform(samples)) / 70 + 1  # (frequencies, frames), 0 to 1
-    grey = Image.fromarray((255 - 225 * levels[::-1]).astype(np.uint8))
+    return _framed(_stretched(255 - 225 * levels, samples, rate).convert("RGB"), rate)
+
+
+def _map(by_frequency: TimeFrequency, layer: Layer, levels: Array, seconds: float, rate: int) -> Picture:
+    """The values in colour, as blocks where they are blocks, over the pale spectrogram."""
+    values = by_frequency.at(_middles(_WIDTH) * seconds, _middles(_HEIGHT)[::-1] * rate / 2)  # (pixels down, across)
+    strength = strengths(values, symmetric_scale(by_frequency.values))
+    pale = np.asarray(_stretched(250 - 90 * levels, round(seconds * rate), rate), float)[..., None]
+    cover = np.sqrt(np.abs(strength))[..., None] * 0.9
+    colours = layer.colours.colours(np.sign(strength) * (0.35 + (_STRONGEST - 0.35) * np.abs(strength)))
+    return _framed(Image.fromarray((pale * (1 - cover) + colours * cover).astype(np.uint8)), rate)
+
+
+def _stretched(grey: Array, samples: int, rate: int) -> Picture:
+    """A spectrogram's grey values (frequencies, frames), 0 to 255, at the size of a panel."""
+    hop = Frames.of_rate(rate).hop
     # Frame f is centred at f hops: half a hop is cut off on the left, and what hangs over on the right.
-    box = (0.5, 0.0, min(0.5 + len(samples) / frames.hop, grey.width), float(grey.height))
+    box = (0.5, 0.0, min(0.5 + samples / hop, grey.shape[1]), float(grey.shape[0]))
+    return Image.fromarray(grey[::-1].astype(np.uint8)).resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR, box=box)
+
+
+def _framed(panel: Picture, rate: int) -> Picture:
+    """The panel with a scale in kHz."""
     sheet = _paper(_HEIGHT)
-    sheet.paste(grey.resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR, box=box), (_LEFT, 0))
+    sheet.paste(panel, (_LEFT, 0))
     draw = ImageDraw.Draw(sheet)
     for hertz in _ticks(rate / 2, 4):
         y = _HEIGHT * (1 - hertz / (rate / 2))
@@ -71,6 +105,10 @@ def _spectrogram(samples: Array, rate: int) -> Picture:
         draw.text((_LEFT - 7, min(max(y, 8), _HEIGHT - 8)), f"{hertz / 1000:g}{unit}", fill=QUIET, font=_font(11), anchor="rm")
     draw.rectangle((_LEFT - 1, 0, _LEFT + _WIDTH, _HEIGHT - 1), outline=_GREY)
     return sheet
+
+
+def _middles(pixels: int) -> Array:
+    return (np.arange(pixels) + 0.5) / pixels
 
 
 def _strip(layer: Layer, rate: int, seconds: float) -> Picture:
@@ -107,12 +145,14 @@ def _time_axis(seconds: float) -> Picture:
     return sheet
 
 
-def _shade(sheet: Picture, share: float) -> None:
-    """Hatches what lies behind the sound's end."""
-    draw, left = ImageDraw.Draw(sheet), _LEFT + _WIDTH * share
-    for x in range(int(left), _LEFT + _WIDTH, 6):
-        draw.line((x, 2, x, sheet.height - 3), fill=(238, 238, 238))
-    draw.line((left, 0, left, sheet.height), fill=_GREY)
+def _shaded(sheet: Picture, share: float | None) -> Picture:
+    """The sheet, hatched from that share of the time on, behind the sound's end."""
+    if share is not None:
+        draw, left = ImageDraw.Draw(sheet), _LEFT + _WIDTH * share
+        for x in range(int(left), _LEFT + _WIDTH, 6):
+            draw.line((x, 2, x, sheet.height - 3), fill=(238, 238, 238))
+        draw.line((left, 0, left, sheet.height), fill=_GREY)
+    return sheet
 
 
 def _ticks(end: float, most: int) -> Iterator[float]:

@@ -30,7 +30,7 @@ def declared(shape: tuple[int | None, ...] = (None,), **policy) -> Input:
 def wav(data: bytes, *, bits: int = 16, tag: int = PCM, channels: int = 1, rate: int = RATE, extensible: bool = False, size=None) -> bytes:
     """A RIFF file after the specification; `size` is what the header says of the samples where it lies."""
     block = channels * bits // 8
-    form = struct.pack("<HHIIHH", EXTENSIBLE if extensible else tag, channels, rate, rate * block, block, bits)
+    form = struct.pack("<HHIIHH", EXTENSIBLE if extensible else tag, channels, rate, rate * block % 2**32, block, bits)
     if extensible:
         form += struct.pack("<HHIH", 22, bits, 0, tag) + _GUID_TAIL
     chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"LIST\x03\0\0\0odd\0"  # a chunk of odd length before the samples
@@ -157,7 +157,7 @@ OPUS_OR_OTHER = b"OggS" + bytes(60)
         (wav(struct.pack("<2f", 0.1, -np.inf), bits=32, tag=FLOAT), "infinity"),
         (wav(struct.pack("<2f", 12000, -300), bits=32, tag=FLOAT), r"reach 1\.2e\+04, expected -1 to 1"),
         (wav(pcm16(tone(440)), size=9000), "truncated: 1000 of 9000"),
-        (wav(pcm16(tone(440)), rate=0), "damaged|samples a second"),
+        (wav(pcm16(tone(440)), rate=0), "says 0 samples a second"),
         (wav(pcm16(tone(440)), rate=2**31 - 1), "samples a second, expected 1000 to 768000"),
         (wav(pcm16(tone(440)), channels=0), "damaged"),
         (wav(pcm16(tone(440)), bits=0), "damaged"),
@@ -178,7 +178,7 @@ def test_a_length_that_a_flac_header_claims_or_keeps_to_itself():
     whole = flac(tone(440))  # bytes 21 to 25, after the STREAMINFO block's specification: 36 bits of total samples
     with pytest.raises(BadInput, match="doesn't say how long"):
         decode_sound(whole[:21] + bytes([whole[21] & 0xF0]) + bytes(4) + whole[26:], declared(), LIMITS)
-    with pytest.raises(TooLarge, match=r"million samples, the limit is 24\.0 million \(WHYSERVE_MAX_SOUND_SAMPLES\)"):
+    with pytest.raises(TooLarge, match=r"samples, the limit is 24,000,000 \(WHYSERVE_MAX_SOUND_SAMPLES\)"):
         decode_sound(whole[:21] + bytes([whole[21] | 0x0F]) + b"\xff" * 4 + whole[26:], declared(), LIMITS)
     with pytest.raises(BadInput, match="FLAC"):
         decode_sound(whole[:21] + bytes([whole[21] & 0xF0]) + (6000).to_bytes(4, "big") + whole[26:], declared(), LIMITS)

@@ -9,6 +9,7 @@ from PIL import Image
 from service.explain.render.colormap import UNSIGNED
 from service.explain.render.layer import Layer
 from service.explain.render.sound import draw_sound, time_sums
+from service.explain.render.time_frequency import TimeFrequency
 
 RATE = 8000
 TONE = np.zeros(RATE)
@@ -59,6 +60,22 @@ def test_several_methods_share_the_spectrogram_and_the_time():
     alone, together = draw_sound(TONE, RATE, [Layer(TONE)]), draw_sound(TONE, RATE, layers)
     assert alone.width == together.width
     assert together.height == alone.height + 2 * 20 + (72 + 6) + (20 + 6)  # titles, the second strip, its legend
+
+
+def test_a_map_shows_the_patch_that_spoke_and_the_pale_sound_elsewhere():
+    field = {"seconds": [0.0, 0.5, 0.75, 1.0], "hertz": [0.0, 2000.0, 4000.0], "values": [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]}
+    layers, maps = [Layer(TONE)], [TimeFrequency.of_field(field)]
+    drawn = draw_sound(TONE, RATE, layers, maps=maps)
+    assert drawn.height == draw_sound(TONE, RATE, layers).height + HEIGHT + 6
+    panel = pixels_of(drawn)[HEIGHT + 6 : 2 * HEIGHT + 6, LEFT : LEFT + WIDTH]
+    orange = panel[..., 0] > panel[..., 2] + 80
+    blue = panel[..., 2] > panel[..., 0] + 80
+    assert orange[102:198, 322:478].all()  # low frequencies, from 0.5 to 0.75 s
+    assert blue[2:98, 2:318].all()  # high ones before
+    assert not orange[:, :318].any()
+    assert not orange[:98].any()
+    assert not blue[102:].any()
+    assert np.ptp(panel[102:198, 2:318], axis=2).max() == 0
 
 
 def test_padding_behind_the_sound_is_shaded():
