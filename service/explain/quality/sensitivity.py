@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from service.explain.attribution import Found, attribute
-from service.explain.case import Case
+from service.explain.attribution.found import Untrusted
+from service.explain.case import Case, Tensors
 from service.manifest import Column
 
 Array = NDArray[Any]
@@ -58,11 +59,12 @@ def sensitivity(case: Case, found: Found, seed: int) -> Sensitivity | None:
     rng = np.random.default_rng(seed)
     own = _flat(found.attributions)
     size = float(np.linalg.norm(own))
-    count = min(MOST, max(LEAST, ROWS // max(1, found.rows)))
-    largest, rows = 0.0, 0
-    for _ in range(count):
-        point = tuple(torch.from_numpy(room.moved(t.numpy(), rng)) for t, room in zip(case.point, rooms, strict=True))
-        other = attribute(case.neighbour(point))
+    largest, rows, tried = 0.0, 0, 0
+    for point in neighbours(case, seed, count):
+        try:
+            other = attribute(case.neighbour(point))
+        except Untrusted:
+            continue  # there is no explanation there, so none to compare
         largest = max(largest, float(np.linalg.norm(_flat(other.attributions) - own)))
         rows += other.rows
     return Sensitivity(largest / size if size > 0 else None, count, RADIUS, rows)
