@@ -236,18 +236,18 @@ def test_an_error_as_tritonclient_shows_it(judge: triton.InferenceServerClient):
 
 
 async def test_an_input_that_no_gradient_reaches_has_no_attributions(tmp_path: Path):
-    nodes = [helper.make_node("Cast", ["times"], ["t"], to=T.FLOAT), helper.make_node("Mul", ["x", "t"], ["y"])]
-    values = [helper.make_tensor_value_info(name, kind, ["n", 2]) for name, kind in (("x", T.FLOAT), ("times", T.INT64), ("y", T.FLOAT))]
-    graph = helper.make_graph(nodes, "product", values[:2], values[2:])
-    (tmp_path / "product" / "1").mkdir(parents=True)
+    nodes = [helper.make_node("Neg", ["x"], ["minus"]), helper.make_node("Where", ["keep", "x", "minus"], ["y"])]
+    values = [helper.make_tensor_value_info(name, kind, ["n", 2]) for name, kind in (("x", T.FLOAT), ("keep", T.BOOL), ("y", T.FLOAT))]
+    graph = helper.make_graph(nodes, "choice", values[:2], values[2:])
+    (tmp_path / "choice" / "1").mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, tmp_path / "product" / "1" / "model.onnx")
+    onnx.save(model, tmp_path / "choice" / "1" / "model.onnx")
     inputs = [
         {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [2.0, 3.0]},
-        {"name": "times", "datatype": "INT64", "shape": [1, 2], "data": [5, 7]},
+        {"name": "keep", "datatype": "BOOL", "shape": [1, 2], "data": [True, False]},
     ]
     async with serving(models=tmp_path, explainers=1) as client:
         body = {"inputs": inputs, "parameters": {"method": "input_x_gradient", "target": "[1]"}}
-        answer = (await client.post("/v2/models/product/explain", json=body)).json()
+        answer = (await client.post("/v2/models/choice/explain", json=body)).json()
     outputs = {o["name"]: o["data"] for o in answer["outputs"]}
-    assert outputs["attributions"] == [0.0, 21.0]
+    assert outputs["attributions"] == [0.0, -3.0]
