@@ -25,7 +25,7 @@ from service.api.v1 import V1
 from service.api.v2 import V2
 from service.codecs.instance import Limits
 from service.engine.processors import usable_cpus
-from service.engine.session import choose_providers
+from service.engine.session import bound_memory, choose_providers
 from service.errors import BadRequest, WhyserveError
 from service.explain.methods.request import Limits as ExplainLimits
 from service.explain.pool import Pool
@@ -48,6 +48,7 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
     Raises BadSetting, BadBundle (no such model folder) and DeviceMissing.
     """
     choose_providers(settings.device)
+    bound_memory(settings.model_memory_mib)
     find_bundles(settings.models, settings.model_name)
     draining = draining or Draining()
     metrics = Metrics()

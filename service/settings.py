@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     model_name: str | None = Field(default=None, description="name for a single bundle (KServe mounts one at /mnt/models)")
     device: Annotated[str, AfterValidator(_device)] = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(default=0, ge=0, description="ONNX Runtime threads of one run; 0: what the CPU limit allows")
+    model_memory_mib: int = Field(default=2048, ge=64, description="memory of runs on the CPU, all models together, without their weights")
     explainers: int = Field(default=1, ge=0, le=64, description="explainer processes; 0 turns explanations off")
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
     explainer_queue: int = Field(default=64, ge=1, description="explanations waiting or running at most")

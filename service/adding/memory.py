@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from service.adding.refused import NotAdded
+from service.engine.session import bound_memory
 from service.explain.isolation import limit_memory
+from service.settings import Settings
 
 _BASE = 3 * 2**30
 _TIMES = 16
@@ -22,6 +24,7 @@ def bounded(file: Path) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     size = file.stat().st_size if file.is_file() else 0
     limit_memory(_BASE + _TIMES * size)
+    bound_memory(Settings.model_fields["model_memory_mib"].default)  # what the server will have
     try:
         yield
     except MemoryError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _LONGEST = 400
 
+_MEMORY = r"std::bad_alloc|[Ff]ailed to allocate memory|allocate memory for requested buffer|Available memory of \d+ is smaller"
 _KNOWN = (
     (r"Protobuf parsing failed", "it is damaged, cut off, or no ONNX file at all (protobuf can't read it)"),
     (r"No graph was found", "it holds no graph: an empty file, or one of another kind"),
@@ -40,7 +41,7 @@ _KNOWN = (
         "the weights of {a!r} lie in a file outside the model's folder (external data), which is never read",
     ),
     (r"External data", "its weights lie in a file that is missing, too short or outside the model's folder (external data)"),
-    (r"std::bad_alloc|[Ff]ailed to allocate memory|allocate memory for requested buffer", "it needs more memory than there is"),
+    (_MEMORY, "it needs more memory than models have (setting WHYSERVE_MODEL_MEMORY_MIB)"),
 )
 _PREFIXES = (
     r"\[ONNXRuntimeError\] : ",
@@ -50,6 +51,11 @@ _PREFIXES = (
     r"\b\w+\.(cc|h):\d+ \S+ ",
 )
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a run failed for want of memory: the model's doing or the machine's, never the input's kind."""
+    return isinstance(error, MemoryError) or re.search(_MEMORY, str(error)) is not None
 
 
 def in_words(error: Exception, path: Path | None = None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from service.engine.refusal import in_words
+from service.engine.refusal import in_words, is_out_of_memory
 from service.errors import BadBundle, ModelFailed, WhyserveError
 
 _DTYPES = {
@@ -38,6 +38,10 @@ class DeviceMissing(WhyserveError):
     code = "device_missing"
 
 
+class OutOfMemory(ModelFailed):
+    """A run asked for more memory than models have."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A graph input or output: `shape` with the batch axis, None where a size varies."""
@@ -63,6 +67,9 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # A few bytes of a file can claim a constant of gigabytes, which would be computed at load.
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
+        # One arena for all sessions of the process, which `bound_memory` limits; weights lie outside it.
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         providers = choose_providers(device)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
@@ -81,7 +88,15 @@ class Session:
         try:
             return self._session.run(self.output_names, feeds)  # type: ignore[no-any-return]
         except Exception as error:
-            raise ModelFailed(f"the model failed on this input: {in_words(error)}") from None
+            kind = OutOfMemory if is_out_of_memory(error) else ModelFailed
+            raise kind(f"the model failed on this input: {in_words(error)}") from None
+
+
+def bound_memory(mebibytes: int) -> None:
+    """What all CPU runs of this process may hold together at most; a run beyond it fails with OutOfMemory. Before any session."""
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # 1: grow by what is asked for; the default doubles, and would hold twice of what the largest run needed.
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg({"max_mem": mebibytes * 2**20, "arena_extend_strategy": 1}))
 
 
 def choose_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:

@@ -12,14 +12,16 @@ import numpy as np
 
 from service.codecs.instance import InstanceDecoder, Limits, graph_inputs
 from service.engine.batcher import Batcher, BatchReport
-from service.engine.session import Session, TensorInfo
+from service.engine.session import OutOfMemory, Session, TensorInfo
 from service.manifest import Input, Manifest, Output
 from service.repository.bare import bare_manifest
 from service.repository.bundle import BadBundle, Bundle
 from service.telemetry import OPERATIONS, Metrics, ModelSeries
 
+_LARGEST_ROW = 2**30
+"""Bytes; a file of a few bytes may declare more, which nobody could send."""
 _TRIED_BYTES = 64 * 2**20
-"""A longest row beyond this isn't tried: a file of a few bytes may declare gigabytes."""
+"""A longest row beyond this isn't tried."""
 _INLINE_SECONDS = 0.001
 """A run that is shorter than this costs the event loop less than a hop to a thread and back."""
 
@@ -105,14 +107,16 @@ def _check_declared(
 
 def _seconds_a_run(manifest: Manifest, session: Session) -> float:
     """The fastest of three runs on one row of zeros, the longest that may come; infinity where none is the longest, or where
-    zeros aren't an input the model takes."""
+    zeros aren't an input the model takes. Raises BadBundle where one row is beyond all measure."""
     declared = graph_inputs(manifest)
     longest = {tensor.name: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
     if any(tensor.dtype == "string" or (None in tensor.shape and tensor.name not in longest) for tensor in declared):
         return float("inf")
     lengths = {tensor.text.lengths: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
-    sizes = (math.prod(size or longest[t.name] for size in t.shape) * np.dtype(t.dtype).itemsize for t in declared)
-    if sum(sizes) > _TRIED_BYTES:
+    row = sum(math.prod(size or longest[t.name] for size in t.shape) * np.dtype(t.dtype).itemsize for t in declared)
+    if row > _LARGEST_ROW:
+        raise BadBundle(f"the inputs claim {row / 2**20:.0f} MiB a row, at most {_LARGEST_ROW >> 20} MiB can be served")
+    if row > _TRIED_BYTES:
         return float("inf")
     feeds = {t.name: np.full([1, *(size or longest[t.name] for size in t.shape)], lengths.get(t.name, 0), t.dtype) for t in declared}
     best = float("inf")
@@ -120,6 +124,8 @@ def _seconds_a_run(manifest: Manifest, session: Session) -> float:
         started = time.perf_counter()
         try:
             session.run(feeds)
+        except OutOfMemory as error:
+            raise BadBundle(f"one row of zeros is too much: {error}") from None
         except Exception:
             return float("inf")
         best = min(best, time.perf_counter() - started)
