@@ -80,6 +80,7 @@ ENTRIES = (
         paper="https://arxiv.org/abs/1311.2901",
         rows=lambda _: 225,
         needs=_PERTURBATION,
+        measures=lambda _: "score",  # of an element the mean over the windows that cover it: sums count windows several times
     ),
     Method(
         name="feature_ablation",

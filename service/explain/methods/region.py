@@ -20,5 +20,6 @@ ENTRIES = (
         paper="https://arxiv.org/abs/1906.02825",
         rows=lambda p: 2 * (p.steps or 16),
         needs=frozenset({"gradients", "baseline", "picture"}),
+        measures=lambda _: "score",
     ),
 )

@@ -81,7 +81,7 @@ def curves(ground: Ground, seed: int) -> Curves:
     paths = answers[2:].reshape(2 * PAIRS + 2, -1, 2)
     deleted = _path(answers[0], paths[:-1], answers[1])  # (1 + R, S, 2)
     inserted = _path(answers[1], paths[-1:], answers[0])  # (1, S, 2)
-    shows, column = _shown(np.concatenate([deleted, inserted]))
+    shows, column = _shown(np.concatenate([deleted, inserted]), ground.case.scalar.explained)
     if shows == "output":
         f_x, f_b = float(answers[0, 0]), float(answers[1, 0])
         deleted, inserted = ((values - f_b) / scale(f_x, f_b) for values in (deleted, inserted))
@@ -105,10 +105,11 @@ def _path(start: Array, between: Array, end: Array) -> Array:
     return np.concatenate([np.broadcast_to(start, (rows, 1, 2)), between, np.broadcast_to(end, (rows, 1, 2))], 1)
 
 
-def _shown(paths: Array) -> tuple[Literal["probability", "output"], int]:
-    """The probability where there is one that moves, else F; and its place in the last axis of `paths`."""
+def _shown(paths: Array, explained: str) -> tuple[Literal["probability", "output"], int]:
+    """The probability where there is one that moves or it is what was explained, else F; and its place in the last axis of
+    `paths`."""
     probabilities = paths[..., 1]
-    if np.isfinite(probabilities).all() and np.ptp(probabilities) >= MOVES:
+    if explained == "probability" or (np.isfinite(probabilities).all() and np.ptp(probabilities) >= MOVES):
         return "probability", 1
     return "output", 0
 

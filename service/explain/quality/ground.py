@@ -14,6 +14,7 @@ from service.errors import BadParameter
 from service.explain import scalar
 from service.explain.attribution import Found
 from service.explain.case import FORWARD_ROWS, Arrays, Case
+from service.explain.features import absent
 from service.explain.quality.units import Units, units_of, window
 from service.explain.scalar import Scalar
 
@@ -29,16 +30,19 @@ class Ground:
     instance: Mapping[str, Array]
     """(1, ..) by input."""
     baseline: Mapping[str, Array]
+    """(1, ..), or (A, ..): of an input where nothing stands for nothing, each other value in turn, the answer being the mean."""
     layouts: Mapping[str, Units]
     numbers: Mapping[str, Array]
     """By input: for each unit of its layout the number here, -1 where there is nothing to remove, or where units that the method
     can't tell apart share one."""
     scores: Array
-    """(U,) float64: the attributions of each unit, summed up."""
+    """(U,) float64: the attributions of each unit, summed up; of scores the mean."""
     shares: Array | None
     """(U,) float64: what each unit should change F by, going by the attributions; None where they don't say."""
     probability: Scalar | None
     """The target's probability, where the output is a class."""
+    at_inputs: bool
+    """Whether `instance` and `baseline` are inputs of the graph, or else the attributed tensors."""
 
     @property
     def count(self) -> int:
@@ -54,22 +58,26 @@ class Ground:
         target's probability (NaN where there is none), (N, 2) float64."""
         a_row = sum(array.nbytes for array in self.instance.values())
         rows = max(1, min(FORWARD_ROWS, self.case.memory // max(1, 2 * a_row)))
-        return np.concatenate([self._answers(kept[i : i + rows]) for i in range(0, len(kept), rows)])
+        turns = max(len(b) for b in self.baseline.values())
+        places = np.arange(len(kept) * turns)
+        answers = [self._answers(kept[p // turns], p % turns) for i in places[::rows] for p in [places[i : i + rows]]]
+        averaged: Array = np.concatenate(answers).reshape(len(kept), turns, 2).mean(1)
+        return averaged
 
-    def _answers(self, kept: Array) -> Array:
-        mixed = {name: self._mixed(name, kept) for name in self.instance}
-        if mixed.keys() <= self.case.subject.at.keys():
-            point = tuple(torch.from_numpy(mixed[name]) for name in self.case.subject.at)
-            return self.case.served(point, self._read)
-        return self.case.served_inputs(mixed, self._read)
+    def _answers(self, kept: Array, turns: Array) -> Array:
+        """`turns` (N,): which of the baselines stands in each row."""
+        mixed = {name: self._mixed(name, kept, turns) for name in self.instance}
+        if self.at_inputs:
+            return self.case.served_inputs(mixed, self._read)
+        return self.case.served(tuple(torch.from_numpy(mixed[name]) for name in self.case.subject.at), self._read)
 
-    def _mixed(self, name: str, kept: Array) -> Array:
+    def _mixed(self, name: str, kept: Array, turns: Array) -> Array:
         """(N, ..): the instance's elements where kept, the baseline's elsewhere."""
         numbers = self.numbers[name][self.layouts[name].labels]  # the input's own shape
         stays = np.concatenate([kept, np.ones((len(kept), 1), bool)], 1)[:, numbers]  # -1 is the last: always kept
         x, b = self.instance[name], self.baseline[name]
         stays = stays.reshape(*stays.shape, *(1,) * (x.ndim - stays.ndim))
-        return np.where(stays, x, b)
+        return np.where(stays, x, b[turns % len(b)])
 
     def _read(self, ran: Arrays) -> Array:
         f = self.case.f(ran).astype(np.float64)
@@ -91,9 +99,10 @@ class Ground:
 
 def ground_of(case: Case, found: Found) -> Ground:
     """The ground on which a method's answer is judged. Raises what the case's baseline raises."""
-    instance, baseline = _ends(case, found)
+    instance, baseline, at_inputs = _ends(case, found)
     entries = {entry.name: entry for entry in case.subject.manifest.inputs}
     layouts = {name: units_of(entries[name], case.feeds[name].shape[1:]) for name in instance}
+    measures = case.request.method.measures(case.request.parameters)
     merges = case.request.method.family in ("perturbation", "region")
     numbers, scores, shares, first = {}, [], [], 0
     for name, layout in layouts.items():
@@ -103,21 +112,29 @@ def ground_of(case: Case, found: Found) -> Ground:
         numbered = _numbered(summed, removable, first, merges=merges)
         count = int(numbered.max(initial=first - 1)) + 1 - first
         numbers[name] = numbered
-        scores.append(_summed(summed, numbered, first, count))
+        score = _summed(summed, numbered, first, count)
+        # A score ranks whatever has it, large or small; shares of many make a larger share.
+        scores.append(score / _summed(np.ones_like(summed), numbered, first, count) if measures == "score" else score)
         expected = _expected(case, attributions, instance[name], baseline[name])
         shares.append(None if expected is None else _summed(_by_unit(expected, layout), numbered, first, count))
         first += count
     known = [s for s in shares if s is not None]
     together = np.concatenate(known) if len(known) == len(shares) else None
-    return Ground(case, instance, baseline, layouts, numbers, np.concatenate(scores), together, _probability(case))
+    return Ground(case, instance, baseline, layouts, numbers, np.concatenate(scores), together, _probability(case), at_inputs)
 
 
-def _ends(case: Case, found: Found) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The instance and its baseline, (1, ..) by input: the attributed tensors."""
-    names = [name for name in case.subject.at if name in found.attributions]
-    places = [list(case.subject.at).index(name) for name in names]
-    instance = {name: case.point[i].numpy() for name, i in zip(names, places, strict=True)}
-    return instance, {name: case.baseline.point[i].numpy() for name, i in zip(names, places, strict=True)}
+def _ends(case: Case, found: Found) -> tuple[Arrays, Arrays, bool]:
+    """The instance (1, ..) and its baseline (A, ..), by input, and whether they are inputs: as the method itself took them."""
+    if not case.request.method.needs_twin:
+        chosen = absent.choose(case)
+        rows = {name: chosen[name].rows for name in found.attributions}
+        known = {name: array for name, array in rows.items() if array is not None}
+        if len(known) == len(rows) or not rows.keys() <= case.subject.at.keys():
+            # What has a baseline behind the cut only, while others have theirs before it, stays as it is.
+            return {name: case.feeds[name] for name in known}, known, True
+    points = zip(case.subject.at, case.point, case.baseline.point, strict=True)
+    ends = {name: (x.numpy(), b.numpy()) for name, x, b in points}
+    return {name: x for name, (x, _) in ends.items()}, {name: b for name, (_, b) in ends.items()}, False
 
 
 def _by_unit(elements: Array, layout: Units) -> Array:
@@ -128,8 +145,8 @@ def _by_unit(elements: Array, layout: Units) -> Array:
 
 def _differs(x: Array, b: Array, rank: int) -> Array:
     """Whether each element of the input, an axis for each of `rank`, differs from the baseline in any of what it stands for."""
-    other = (x != b) & ~(_missing(x) & _missing(b))
-    differs: Array = other[0].reshape(*x.shape[1 : rank + 1], -1).any(-1)
+    other = ((x != b) & ~(_missing(x) & _missing(b))).any(0)
+    differs: Array = other.reshape(*x.shape[1 : rank + 1], -1).any(-1)
     return differs
 
 
@@ -161,7 +178,7 @@ def _expected(case: Case, attributions: Array, x: Array, b: Array) -> Array | No
         return None
     if case.request.method.measures(case.request.parameters) != "slope":
         return attributions
-    distance = x[0].astype(np.float64) - b[0]
+    distance = x[0].astype(np.float64) - b[0] if x.dtype.kind in "fiu" else np.zeros(())
     return attributions * distance if distance.shape == attributions.shape else None
 
 

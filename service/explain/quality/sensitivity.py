@@ -7,7 +7,7 @@ there are neighbours: fewer for costly methods. The largest of a few is a lower 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +53,7 @@ class _Room:
 
 def sensitivity(case: Case, found: Found, seed: int) -> Sensitivity | None:
     """None where the instance has no neighbours: everything that the method attributes to is discrete. Raises TimeUp, Cancelled."""
-    rooms = [_room(case, name, i) for i, name in enumerate(case.subject.at)]
-    if not any(room.span.any() for room in rooms):
-        return None
-    rng = np.random.default_rng(seed)
+    count = min(MOST, max(LEAST, ROWS // max(1, found.rows)))
     own = _flat(found.attributions)
     size = float(np.linalg.norm(own))
     largest, rows, tried = 0.0, 0, 0
@@ -67,7 +64,16 @@ def sensitivity(case: Case, found: Found, seed: int) -> Sensitivity | None:
             continue  # there is no explanation there, so none to compare
         largest = max(largest, float(np.linalg.norm(_flat(other.attributions) - own)))
         rows += other.rows
-    return Sensitivity(largest / size if size > 0 else None, count, RADIUS, rows)
+        tried += 1
+    return Sensitivity(largest / size if size > 0 else None, tried, RADIUS, rows) if tried else None
+
+
+def neighbours(case: Case, seed: int, count: int) -> Iterator[Tensors]:
+    """Points (1, ..) drawn evenly from the ball around the case's; none where nothing of it can move."""
+    rooms = [_room(case, name, i) for i, name in enumerate(case.subject.at)]
+    rng = np.random.default_rng(seed)
+    for _ in range(count if any(room.span.any() for room in rooms) else 0):
+        yield tuple(torch.from_numpy(room.moved(t.numpy(), rng)) for t, room in zip(case.point, rooms, strict=True))
 
 
 def _room(case: Case, name: str, place: int) -> _Room:

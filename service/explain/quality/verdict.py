@@ -43,7 +43,7 @@ class Grade(Enum):
 class Finding:
     grade: Grade
     words: str
-    remedy: str = ""
+    remedies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Asked:
     others: Sequence[str]
     """Methods that this model supports besides."""
 
-    def instead(self, preferred: Sequence[str]) -> str:
-        """Another method or baseline, as a remedy."""
-        method = next((f"another method, e.g. {name}" for name in preferred if name in self.others), "")
-        return ", or ".join(part for part in ("another baseline" if self.has_baseline else "", method) if part)
+    def instead(self, preferred: Sequence[str]) -> tuple[str, ...]:
+        """Another baseline or method, as remedies."""
+        method = next(((f"another method, e.g. {name}",) for name in preferred if name in self.others), ())
+        return ("another baseline", *method) if self.has_baseline else method
 
 
 def verdict_of(figures: Figures, asked: Asked) -> Verdict:
@@ -83,7 +83,7 @@ def verdict_of(figures: Figures, asked: Asked) -> Verdict:
     findings = [f for f in (complete, order, foretold, steady) if f is not None]
     grade = _overall(complete, order, foretold, steady, asked.measures)
     if figures.timed_out:
-        missing = Finding(Grade.UNKNOWN, "the time was up before every figure was taken", "a longer timeout")
+        missing = Finding(Grade.UNKNOWN, "the time was up before every figure was taken", ("a longer timeout",))
         findings.append(missing)
         grade = Grade.FAIR if grade is Grade.GOOD else grade
     return Verdict(grade, _text(grade, findings))
@@ -111,8 +111,8 @@ def _complete(error: float | None, asked: Asked) -> Finding | None:
     words = f"the attributions miss the {asked.explained}'s change from the baseline by {_percent(error)}"
     if error <= tolerance:
         return Finding(Grade.GOOD, f"the attributions add up to the {asked.explained}'s change from the baseline to {_percent(error)}")
-    remedy = "more steps or samples, a longer timeout"
-    return Finding(Grade.BAD if error > INCOMPLETE else Grade.FAIR, f"{words} ({_percent(tolerance)} was asked for)", remedy)
+    remedies = ("more steps or samples", "a longer timeout")
+    return Finding(Grade.BAD if error > INCOMPLETE else Grade.FAIR, f"{words} ({_percent(tolerance)} was asked for)", remedies)
 
 
 def _order(curves: Curves | None, figures: Figures, asked: Asked) -> Finding | None:
@@ -121,7 +121,7 @@ def _order(curves: Curves | None, figures: Figures, asked: Asked) -> Finding | N
     what = "probability" if curves.shows == "probability" else asked.explained
     if curves.span < MOVES:
         remedy = "explaining the logit (explained=logit)" if asked.explained == "probability" else "another baseline"
-        return Finding(Grade.UNKNOWN, f"the {what} hardly moves whatever is removed, so removing parts can't tell good from bad", remedy)
+        return Finding(Grade.UNKNOWN, f"the {what} hardly moves whatever is removed, so removing parts can't tell good from bad", (remedy,))
     beyond = curves.beyond_chance
     deletion, insertion = curves.deletion, curves.insertion
     means = (
@@ -198,8 +198,8 @@ def _text(grade: Grade, findings: Sequence[Finding]) -> str:
         "Can't be told": [f for f in findings if f.grade is Grade.UNKNOWN],
     }
     parts = [f"{name}: {'; '.join(f.words for f in group)}." for name, group in groups.items() if group]
-    remedies = dict.fromkeys(f.remedy for f in findings if f.remedy and f.grade is not Grade.GOOD)
-    helps = [f"What may help: {', or '.join(remedies)}."] if remedies and grade is not Grade.GOOD else []
+    remedies = dict.fromkeys(remedy for f in findings if f.grade is not Grade.GOOD for remedy in f.remedies)
+    helps = [f"What may help: {' or '.join(remedies)}."] if remedies and grade is not Grade.GOOD else []
     return " ".join([_HEADS[grade], *parts, *helps])
 
 
