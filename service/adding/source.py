@@ -26,6 +26,7 @@ def read_model(file: Path) -> ModelProto:
         raise NotAdded(f"{file.name}: its weights in other files can't be read: {_line(error)}") from None
     if sum(len(tensor.raw_data) for tensor in _tensors(model.graph)) > LARGEST:
         raise NotAdded(f"{file.name} has weights of more than 2 GB: such models aren't added, smaller ones are")
+    _check_order(model.graph, file.name)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -48,6 +49,22 @@ def _parsed(file: Path) -> ModelProto:
     if not model.graph.node and not model.graph.output:
         raise NotAdded(f"{file.name} holds no graph: expected an ONNX model")
     return model
+
+
+def _check_order(graph: GraphProto, file: str) -> None:
+    """Raises NotAdded where a node reads what nothing makes, or what is made behind it; the checker only says the first input."""
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    made = {output for node in graph.node for output in node.output}
+    for node in graph.node:
+        missing = next((name for name in node.input if name not in known), None)
+        if missing in made:
+            raise NotAdded(
+                f"{file}: a {node.op_type} reads {missing!r}, which is made behind it: the graph has a cycle, or its nodes lack order"
+            )
+        if missing is not None:
+            raise NotAdded(f"{file}: a {node.op_type} reads the tensor {missing!r}, which is no input, no constant and no node's output")
+        known |= set(node.output)
 
 
 def _is_text(start: bytes) -> bool:
