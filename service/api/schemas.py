@@ -81,6 +81,7 @@ class Explanation(Body):
     truncated_at: int | None = None
     geometry: dict[str, Any] | None = Field(default=None, description="maps attributions back to the picture as it was sent")
     coordinates: Literal["model", "sent"] | None = None
+    columns: list[str] | dict[str, list[str]] | None = Field(default=None, description="of a table's row: what each attribution is of")
     sound: dict[str, Any] | None = Field(default=None, description="of an encoded sound: attribution i is at i / sample_rate seconds")
     instance_output: float
     baseline_output: float | None

@@ -67,6 +67,9 @@ def _encode_input(
     if declared.audio and declared.name in instance.sounds:
         placed = sound_fields(instance.sounds[declared.name], declared.audio)
         return {"attributions": None if array is None else np.ascontiguousarray(array), "sound": placed}
+    if declared.table:
+        columns = [column.name for column in declared.table.columns]
+        return {"attributions": None if array is None else np.ascontiguousarray(array), "columns": columns}
     if array is not None and array.ndim == 0:  # `ascontiguousarray` would make a list of a number
         return {"attributions": float(array)}
     return {"attributions": None if array is None else np.ascontiguousarray(array)}

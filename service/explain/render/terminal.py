@@ -39,16 +39,17 @@ def _explanation(text: str, explanation: Mapping[str, Any]) -> str:
     if isinstance(explanation.get("tokens"), list):
         tokens = [Token(**token) if token else None for token in explanation["tokens"]]
         body = render_ansi(text, tokens, attributions, explanation.get("truncated_at"), colours=colours)
+    elif _is_dense(attributions):
+        return "\n".join([*lines, "", "--output why.png or why.html draws the attributions, --output why.json writes them"])
     else:
-        body = _bars(attributions, colours)
+        columns = explanation.get("columns")
+        named = zip(columns, attributions, strict=True) if isinstance(columns, list) else _numbered(attributions, "")
+        body = _bars(list(named), colours)
     return "\n".join([*lines, "", body, "", ansi_legend(colours, named_target(explanation))])
 
 
-def _bars(attributions: Any, colours: Scale) -> str:
-    """The largest numbers as bars, each named by its place; of a picture or a sound only where its file would be drawn."""
-    numbers = list(_numbered(attributions, ""))
-    if _is_dense(attributions):
-        return f"{len(numbers)} numbers: --output why.png or why.html draws them, --output why.json writes them"
+def _bars(numbers: Sequence[tuple[str, float]], colours: Scale) -> str:
+    """The largest of the numbers, each with its name, as bars."""
     ranked = sorted(numbers, key=lambda pair: abs(pair[1]), reverse=True)[:_MOST_BARS]
     longest = max((abs(value) for _, value in ranked), default=0.0) or 1.0
     width = max((len(name) for name, _ in ranked), default=0)

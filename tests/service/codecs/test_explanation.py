@@ -7,7 +7,7 @@ import orjson
 
 from service.codecs.explanation import encode_explanation
 from service.codecs.instance import Instance
-from service.manifest import Input, Manifest, Output
+from service.manifest import Column, Input, Manifest, Output, TablePolicy
 
 INPUTS = (
     Input(name="latent", codec="tensor", dtype="float32", shape=(2, 3)),
@@ -44,3 +44,12 @@ def test_an_array_that_is_a_view_is_written_in_its_own_order():
 def test_nothing_to_trust_is_null():
     assert encoded(manifest(INPUTS[0]), None)["attributions"] is None
     assert encoded(manifest(*INPUTS), None)["attributions"] == {"latent": None, "class": None}
+
+
+def test_a_tables_attributions_come_with_their_columns_names():
+    columns = TablePolicy(columns=(Column(name="sugar"), Column(name="pH")))
+    row = Input(name="row", codec="table", dtype="float32", shape=(2,), table=columns)
+    found = encoded(manifest(row), {"row": np.float32([0.5, -1])})
+    assert (found["columns"], found["attributions"]) == (["sugar", "pH"], [0.5, -1])
+    both = encoded(manifest(row, INPUTS[1]), {"row": np.float32([0.5, -1]), "class": np.float32(2).reshape(())})
+    assert both["columns"] == {"row": ["sugar", "pH"]}
