@@ -136,7 +136,7 @@ def test_a_killed_explainer_is_replaced_and_the_request_answered(pool: Pool, run
     feeds = {"tokens": np.full((1, 200), 7), "lengths": np.asarray([200])}
 
     async def kill_while_it_works() -> Any:
-        task = asyncio.create_task(pool.explain("text", 1, feeds, asked(bundles, "text", steps=60)))
+        task = asyncio.create_task(pool.explain("text", 1, feeds, asked(bundles, "text", steps=300)))
         await asyncio.sleep(0.3)
         first = process()
         first.kill()
