@@ -100,6 +100,28 @@ def test_explain_writes_picture_page_and_json(server: Server, picture: Path, tmp
     assert json.loads(capsys.readouterr().out)["explanations"][0]["target"]["label"] == "3"
 
 
+def test_a_sound_file_is_predicted_explained_and_drawn(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sound = str(bundle_named("fsdd-cnn").folder / "sample.wav")
+    assert main(["predict", "fsdd-cnn", sound, "--url", server.url]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "7"
+    for suffix, magic in ((".png", b"\x89PNG"), (".html", b"<!doctype html>"), (".json", b"{")):
+        out = tmp_path / f"why{suffix}"
+        assert main(["explain", "fsdd-cnn", sound, "-p", "method=saliency", "--output", str(out), "--url", server.url]) == 0
+        assert out.read_bytes().startswith(magic)
+
+
+def test_a_terminal_shows_words_in_colour_and_the_figures(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["explain", "sst2-gru", SENTENCES[0], "-p", "method=integrated_gradients,saliency", "--url", server.url]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Why positive (")
+    assert "\x1b[48;2;" in shown
+    assert "for positive" in shown
+    assert "rank correlation" in shown
+
+
 def test_explain_without_a_server(picture: Path, tmp_path: Path):
     ended = whyserve("explain", MNIST.name, str(picture), "-o", str(tmp_path / "why.png"))
     assert ended.returncode == 0, ended.stderr
