@@ -63,6 +63,11 @@ def _by_name(columns: Sequence[tuple[tuple[str, str], ...]]) -> list[tuple[str, 
     return [(cells[0][0], [value for _, value in cells]) for cells in zip(*columns, strict=True)]
 
 
+def label_of(fields: Fields) -> str:
+    """The target's label, which a legend is for and against; empty where it has none."""
+    return str((fields.get("target") or {}).get("label", ""))
+
+
 def named_target(fields: Fields) -> str:
     """The target's label, else its index or region; empty where there is none."""
     target = fields.get("target") or {}

@@ -20,7 +20,7 @@ from service.codecs.picture import ImageLimits, as_seen
 from service.explain.answer import Explanation
 from service.explain.render.bars import Bar, Column, draw_bars, largest, render_bars
 from service.explain.render.colormap import SIGNED, UNSIGNED
-from service.explain.render.facts import named_target
+from service.explain.render.facts import label_of
 from service.explain.render.image import draw_overlays, overlay_panels, render_legend, render_overlay
 from service.explain.render.latent import draw_latent, number_bars, render_latent
 from service.explain.render.layer import Layer, scales
@@ -76,7 +76,7 @@ class Drawing:
 
     @property
     def _target(self) -> str:
-        return named_target(self.found[0].fields)
+        return label_of(self.found[0].fields)
 
     def _reached(self) -> list[Input]:
         """The inputs that some method attributes to."""

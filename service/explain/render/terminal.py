@@ -7,7 +7,7 @@ from typing import Any
 
 from service.codecs.text import Token
 from service.explain.render.colormap import SIGNED, UNSIGNED, Scale
-from service.explain.render.facts import figures, heading, how, named_target
+from service.explain.render.facts import figures, heading, how, label_of
 from service.explain.render.text import ansi_legend, clean, painted, render_ansi
 
 _MOST_BARS = 20
@@ -45,7 +45,7 @@ def _explanation(text: str, explanation: Mapping[str, Any]) -> str:
         columns = explanation.get("columns")
         named = zip(columns, attributions, strict=True) if isinstance(columns, list) else _numbered(attributions, "")
         body = _bars(list(named), colours)
-    return "\n".join([*lines, "", body, "", ansi_legend(colours, named_target(explanation))])
+    return "\n".join([*lines, "", body, "", ansi_legend(colours, label_of(explanation))])
 
 
 def _bars(numbers: Sequence[tuple[str, float]], colours: Scale) -> str:
