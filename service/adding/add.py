@@ -85,7 +85,7 @@ def _found(model: onnx.ModelProto, wishes: Wishes) -> _Found:
         draft = draft.changed(
             plain, f"ZipMap removed: {', '.join(map(repr, labels))} is a tensor of scores, the labels are in the manifest"
         )
-    draft = inputs.described(draft, wishes)
+    draft = inputs.described(outputs.tensors_only(draft), wishes)
     draft, fixed = batch.with_free_batch(draft)
     tried = trial.tried(draft, fixed)
     if tried.problem:

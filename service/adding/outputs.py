@@ -39,7 +39,7 @@ class Described:
 
 def described(draft: Draft, trial: Trial, labels: Labels, wishes: Wishes) -> Described:
     """All outputs that have a batch axis, the explained one first; others are taken out of the graph. Raises NotAdded."""
-    draft = _servable(draft, trial)
+    draft = _with_batch_axis(draft, trial)
     with session(draft.model) as opened:
         infos = {info.name: info for info in opened.outputs}
     first = _first(infos, labels, wishes)
@@ -49,27 +49,35 @@ def described(draft: Draft, trial: Trial, labels: Labels, wishes: Wishes) -> Des
     return Described((output, *others), task, explained, draft.noted(*notes))
 
 
-def _servable(draft: Draft, trial: Trial) -> Draft:
-    """Without the outputs that aren't tensors with a batch axis."""
+def tensors_only(draft: Draft) -> Draft:
+    """Without the outputs that no protocol carries. Raises NotAdded where none is left."""
     with session(draft.model) as opened:
-        infos = opened.outputs
+        wrong = {info.name: f"has the type {info.dtype}, which no protocol carries" for info in opened.outputs if not _is_sendable(info)}
+    return _without(draft, wrong)
+
+
+def _is_sendable(info: TensorInfo) -> bool:
+    return info.dtype in get_args(Dtype)
+
+
+def _with_batch_axis(draft: Draft, trial: Trial) -> Draft:
+    """Without the outputs that don't hold a row for each row that goes in."""
     rows = len(next(iter(trial.feeds.values()))) if trial.feeds else None
-    reasons = {info.name: reason for info in infos if (reason := _unservable(info, trial.ran.get(info.name), rows))}
+    lacking = {name for name, array in trial.ran.items() if array.ndim == 0 or len(array) != rows}
+    with session(draft.model) as opened:
+        lacking |= {info.name for info in opened.outputs if not info.shape}
+        found = [info.name for info in opened.outputs if info.name in lacking]
+    return _without(draft, dict.fromkeys(found, "has no batch axis"))
+
+
+def _without(draft: Draft, reasons: Mapping[str, str]) -> Draft:
     if not reasons:
         return draft
-    kept = [info.name for info in infos if info.name not in reasons]
+    kept = [output.name for output in draft.model.graph.output if output.name not in reasons]
     said = "; ".join(f"output {name!r} {reason}" for name, reason in reasons.items())
     if not kept:
         raise NotAdded(f"no output can be served: {said}")
     return draft.changed(with_outputs(draft.model, kept), f"taken out: {said}")
-
-
-def _unservable(info: TensorInfo, array: NDArray[Any] | None, rows: int | None) -> str:
-    if info.dtype not in get_args(Dtype):
-        return f"has the type {info.dtype}, which no protocol carries"
-    if not info.shape or (array is not None and (array.ndim == 0 or len(array) != rows)):
-        return "has no batch axis"
-    return ""
 
 
 def _first(infos: Mapping[str, TensorInfo], labels: Labels, wishes: Wishes) -> str:

@@ -62,22 +62,24 @@ class Wishes:
 def read_names(value: str, what: str) -> tuple[str, ...]:
     """Names from a file (a line each; or a JSON list, or a JSON object by index) or, where no such file exists, from the
     text itself, separated by commas. Raises NotAdded."""
+    names = tuple(part.strip() for part in value.split(",")) if "," in value and not Path(value).is_file() else _read_lines(value, what)
+    if not names or not all(names):
+        raise NotAdded(f"{what} {value!r} holds no names, or an empty one")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise NotAdded(f"{what} {value!r}: {twice!r} is there twice; names must differ, requests use them")
+    return names
+
+
+def _read_lines(value: str, what: str) -> tuple[str, ...]:
     path = Path(value)
-    if "," in value and not path.is_file():
-        return tuple(part.strip() for part in value.split(","))
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise NotAdded(f"{what} {value!r}: {error.strerror}; expected a file with a name a line, or names separated by commas") from None
     except UnicodeDecodeError:
         raise NotAdded(f"{what} {value!r} is no UTF-8 text") from None
-    names = _json_names(text, what) if text.lstrip()[:1] in ("[", "{") else tuple(line.strip() for line in text.strip().splitlines())
-    if not names:
-        raise NotAdded(f"{what} {value!r} holds no names")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise NotAdded(f"{what} {value!r}: {twice!r} is there twice; names must differ, requests use them")
-    return names
+    return _json_names(text, what) if text.lstrip()[:1] in ("[", "{") else tuple(line.strip() for line in text.strip().splitlines())
 
 
 def _json_names(text: str, what: str) -> tuple[str, ...]:
