@@ -114,6 +114,11 @@ HANDMADE: Final[tuple[Recipe, ...]] = (
     Recipe("MaxRoiPool", [_f(1, 2, 5, 5), np.hstack([np.zeros((2, 1), np.float32), _BOXES])], {"pooled_shape": [2, 2]}),
     Recipe("QuantizeLinear", [_f(3, 4), np.float32(0.02), np.uint8(128)], first=10, constant=(1, 2)),
     Recipe("DequantizeLinear", [np.arange(12, dtype=np.uint8).reshape(3, 4), np.float32(0.02), np.uint8(3)], first=10, constant=(1, 2)),
+    Recipe("Trilu", [_f(4, 5), np.int64(1)], {"upper": 0}, first=14, constant=(1,)),
+    *(Recipe(op, [_f(3, 5)], first=13) for op in ("Erf", "Mish")),
+    Recipe("LRN", [_f(1, 5, 3, 3)], {"size": 3, "alpha": 0.01}),
+    Recipe("Cast", [_f(3, 5)], {"to": onnx.TensorProto.DOUBLE}),
+    Recipe("CastLike", [_f(3, 5), np.asarray([1.0])], first=15, constant=(1,)),
     # Classical models.
     _ml("Scaler", [_f(3, 2)], offset=[0.5, -1.0], scale=[2.0, 0.1]),
     *(_ml("Normalizer", [_f(3, 4)], norm=norm) for norm in ("MAX", "L1", "L2")),

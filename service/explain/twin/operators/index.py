@@ -119,14 +119,15 @@ def _top(x: Tensor, k: int, axis: int, *, largest: bool) -> tuple[Tensor, Tensor
 @operator
 def Unique(X: Tensor, *, axis: int | None = None, sorted: int = 1, outputs: int = 1) -> tuple[Tensor, ...]:
     flat = X.reshape(-1) if axis is None else X
-    values, inverse, counts = torch.unique(flat, return_inverse=True, return_counts=True, dim=0 if axis is None else axis)
+    _, inverse, counts = torch.unique(flat, return_inverse=True, return_counts=True, dim=0 if axis is None else axis)
     size = inverse.numel()
     first = torch.full((counts.numel(),), size, dtype=torch.long).scatter_reduce(0, inverse, torch.arange(size), "amin")
     if not sorted:
         order = torch.argsort(first)
         rank = torch.empty_like(order).scatter(0, order, torch.arange(order.numel()))
-        values, first, counts, inverse = values.index_select(axis or 0, order), first[order], counts[order], rank[inverse]
-    return (values, first, inverse, counts)[:outputs]
+        first, counts, inverse = first[order], counts[order], rank[inverse]
+    # Gathered, since torch.unique passes no gradient to the values.
+    return (flat.index_select(axis or 0, first), first, inverse, counts)[:outputs]
 
 
 def _sizes(data: Tensor, start: int, end: int | None) -> Sequence[int]:

@@ -124,7 +124,13 @@ def Pad_11(
     data: Tensor, pads: Tensor, constant_value: Tensor | None = None, axes: Tensor | None = None, *, mode: str = "constant"
 ) -> Tensor:
     chosen = range(data.dim()) if axes is None else axes.tolist()
-    return _pad(data, pads.tolist(), chosen, 0 if constant_value is None or not constant_value.numel() else constant_value.item(), mode)
+    if constant_value is None or not constant_value.numel():
+        return _pad(data, pads.tolist(), chosen, 0, mode)
+    padded = _pad(data, pads.tolist(), chosen, constant_value.item(), mode)
+    if not constant_value.requires_grad or mode != "constant":
+        return padded
+    border = _pad(torch.zeros_like(data), pads.tolist(), chosen, 1, mode)
+    return padded + border * (constant_value - constant_value.detach()).reshape(())  # the value's own gradient
 
 
 def _pad(data: Tensor, pads: Sequence[int], axes: Sequence[int], value: float, mode: str) -> Tensor:

@@ -28,7 +28,14 @@ def BatchNormalization(
     spatial: int = 1,
 ) -> Tensor:
     """`is_test`: until opset 6, in which a served graph is always the test."""
-    return F.batch_norm(X, mean, var, scale, B, eps=epsilon)
+    return _normalised(X, scale, B, mean, var, epsilon)
+
+
+def _normalised(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor, epsilon: float) -> Tensor:
+    """Written out: `F.batch_norm` passes no gradient to the statistics. They are (C,), or (C, spatial..) of each place."""
+    behind = (1,) * (x.dim() - 1 - mean.dim())
+    s, b, m, v = (t.reshape(*t.shape, *behind) for t in (scale, bias, mean, var))
+    return ((x - m) * (torch.rsqrt(v + epsilon) * s) + b).to(x.dtype)
 
 
 @operator
@@ -44,11 +51,11 @@ def BatchNormalization_14(
     training_mode: int = 0,
 ) -> Tensor | tuple[Tensor, ...]:
     if not training_mode:
-        return F.batch_norm(X, input_mean, input_var, scale, B, eps=epsilon)
+        return _normalised(X, scale, B, input_mean, input_var, epsilon)
     axes = (0, *range(2, X.dim()))
     mean, var = X.mean(axes), X.var(axes, correction=0)
     running = (input_mean * momentum + mean * (1 - momentum), input_var * momentum + var * (1 - momentum))
-    return F.batch_norm(X, mean, var, scale, B, eps=epsilon), *running
+    return _normalised(X, scale, B, mean, var, epsilon), *running
 
 
 @module_form(BatchNormalization, BatchNormalization_14)

@@ -12,6 +12,9 @@ import pytest
 import torch
 from onnx import helper
 
+from bench.conformance.cases import Case, suite
+from bench.conformance.versions import by_operator
+
 torch.set_num_threads(1)
 
 IR_VERSION = 10
@@ -65,3 +68,9 @@ def run_ort() -> Callable[[onnx.ModelProto, Mapping[str, Any]], list[np.ndarray]
         return session.run(None, {i.name: feeds[i.name] for i in session.get_inputs()})
 
     return run
+
+
+@pytest.fixture(scope="session")
+def suite_by_operator() -> Mapping[tuple[str, str], Sequence[Case]]:
+    """The onnx package's backend cases by operator; loading them takes some ten seconds."""
+    return by_operator(suite())

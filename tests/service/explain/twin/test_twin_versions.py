@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bench.conformance.cases import Case, suite
+from bench.conformance.cases import Case
 from bench.conformance.runs import PASSED, native_twin, outcome, twin
-from bench.conformance.versions import Version, by_operator, models, versions
+from bench.conformance.versions import Version, models, versions
 
 NUMPY = {
     "ArrayFeatureExtractor": "an index",
@@ -28,14 +28,9 @@ NUMPY = {
 """Operators that the twin computes in numpy, with no gradient, and why."""
 
 
-@pytest.fixture(scope="module")
-def cases() -> Mapping[tuple[str, str], Sequence[Case]]:
-    return by_operator(suite())
-
-
 @pytest.mark.parametrize("version", [pytest.param(v, id=f"{v.op_type}-{v.since}") for v in versions()])
-def test_agrees_with_onnx_runtime(version: Version, cases: Mapping[tuple[str, str], Sequence[Case]]) -> None:
-    found = models(version, cases, most=2)
+def test_agrees_with_onnx_runtime(version: Version, suite_by_operator: Mapping[tuple[str, str], Sequence[Case]]) -> None:
+    found = models(version, suite_by_operator, most=2)
     if not found:
         pytest.skip("ONNX Runtime doesn't run it, or no model of it is at hand")
     prepare = twin if version.op_type in NUMPY else native_twin
