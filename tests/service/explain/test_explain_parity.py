@@ -46,6 +46,34 @@ def test_the_limit_follows_the_precision() -> None:
     assert limit(model(T.FLOAT16)) == 5e-3
 
 
+def quantised_model(scale: float, zero: np.ndarray) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    value = helper.make_tensor_value_info
+    constants = [onnx.numpy_helper.from_array(np.float32(scale), "s"), onnx.numpy_helper.from_array(zero, "z")]
+    return helper.make_model(helper.make_graph(nodes, "g", [value("x", T.FLOAT, [1])], [value("y", T.FLOAT, [1])], constants))
+
+
+def test_the_limit_of_a_quantised_model_is_a_quantum() -> None:
+    small = quantised_model(1 / 256, np.asarray(0, np.uint8))  # outputs within 0 .. 1: parity's unit is 1
+    assert limit(small) == pytest.approx(1 / 256)
+    large = quantised_model(0.5, np.asarray(0, np.int8))  # within -64 .. 63.5
+    assert 0.5 / 64 <= limit(large) <= 4 * 0.5 / 64
+
+
+def test_the_limit_of_a_dynamically_quantised_model_is_a_quantum_of_its_range() -> None:
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [value("x", T.FLOAT, [3])], [value("y", T.FLOAT, [3])]))
+    assert limit(model) == pytest.approx(1 / 127)
+
+
 def test_every_small_bundle_has_a_twin(subjects) -> None:
     for name, subject in subjects.items():
         status = subject.status
