@@ -1,4 +1,4 @@
-"""The command `whyserve`: serve, models, predict, explain, add; other packages add theirs by the group `whyserve.commands`."""
+"""The command `whyserve`: serve, models, predict, explain, add, verify; other packages add theirs by the group `whyserve.commands`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from service import client
 from service.adding import command
 from service.errors import WhyserveError
 from service.settings import Settings, load_settings
+from service.verifying import command as verifying
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_serve(commands)
     client.add(commands)
     command.add(commands)
+    verifying.add(commands)
     for entry in sorted(entry_points(group="whyserve.commands"), key=lambda e: e.name):
         entry.load()(commands)
     parsed = parser.parse_args(arguments)
@@ -47,6 +49,7 @@ _EXAMPLES = """examples:
   whyserve explain mnist-cnn digit.png --output why.png
   whyserve explain sst2-gru "a film that doesn't disappoint"
   whyserve add resnet18.onnx --name photos --labels imagenet.txt
+  whyserve verify mnist-cnn
   whyserve train mnist-cnn
 """
 

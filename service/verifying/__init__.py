@@ -1,0 +1,1 @@
+"""`whyserve verify`: everything about a bundle in one report, in plain words."""
