@@ -331,9 +331,11 @@ def test_a_body_above_the_limit_by_its_declared_length(server: Server):
 
 
 def test_a_body_above_the_limit_once_it_is_unpacked(client: httpx.Client, server: Server):
-    before = psutil.Process(server.process.pid).memory_info().rss
     bomb = gzip.compress(bytes(65 * MIB), 9)
     assert len(bomb) < MIB
+    # Once a large block was freed, by whatever request came before, glibc keeps up to 64 MiB for the next one: filled here first.
+    is_error(raw(client, TABLES, bomb, "application/json", headers={"content-encoding": "gzip"}), 413, "WHYSERVE_MAX_BODY_MIB")
+    before = psutil.Process(server.process.pid).memory_info().rss
     is_error(raw(client, TABLES, bomb, "application/json", headers={"content-encoding": "gzip"}), 413, "WHYSERVE_MAX_BODY_MIB")
     is_error(raw(client, TABLES, b"rubbish", "application/json", headers={"content-encoding": "gzip"}), 400, "gzip")
     time.sleep(0.2)
