@@ -34,6 +34,8 @@ RESERVE = 0.1
 """Of the time a request may take, left for the fit and for the answer."""
 ENUMERATED = 16
 """Of at most so many features all sets can be listed."""
+MOST_NUMBERS = 4_000_000
+"""Samples times features: what is fitted is held in float64, some times over."""
 
 
 def kernel_shap(case: Case) -> Found:
@@ -44,7 +46,8 @@ def kernel_shap(case: Case) -> Found:
     assert isinstance(parameters, KernelShapParameters)  # the table says so
     fit = _Fit.of(case)
     exact = fit.game.count <= ENUMERATED and 2**fit.game.count <= parameters.n_samples
-    draws = _every_set(fit.game.count) if exact else _by_kernel(fit.game.count, np.random.default_rng(parameters.seed))
+    rng = np.random.default_rng(parameters.seed)
+    draws = _every_set(fit.game.count, rng) if exact else _by_kernel(fit.game.count, rng)
     weights = _kernel_weights(fit.game.count) if exact else None
 
     def weight(_: Tensor, __: Tensor, present: Tensor, **___: Any) -> float:
@@ -54,7 +57,8 @@ def kernel_shap(case: Case) -> Found:
     captum = captum_class(case.request.method)(fit.game.forward)
     captum.similarity_func = weight
     captum.interpretable_model = _Constrained(fit.game.full - fit.game.empty, fit.game.empty)
-    return fit.found(captum, draws, parameters.n_samples, least=fit.game.count, exact=exact)
+    most = 2**fit.game.count - 2 if exact else parameters.n_samples
+    return fit.found(captum, draws, most, least=fit.game.count, exact=exact)
 
 
 def lime(case: Case) -> Found:
@@ -91,10 +95,15 @@ class _Fit:
     def found(self, captum: Any, draws: Iterator[Array], most: int, *, least: int, exact: bool) -> Found:
         """`draws` are sets of features (K,) bool; `least` of them are needed to tell the features apart."""
         game = self.game
-        if not exact and most < least:
+        if game.count > 1 and most < least:
             raise BadParameter(
                 f"parameter 'n_samples': {most} samples can't tell {game.count} features apart, expected at least {least}, "
                 "or fewer features ('n_features')"
+            )
+        if most * game.count > MOST_NUMBERS:
+            raise BadParameter(
+                f"parameter 'n_samples': {most} samples of {game.count} features are more than the {MOST_NUMBERS} numbers that a fit may take; "
+                "expected fewer of either"
             )
         taken: list[Array] = []
         if game.count > 1:
@@ -105,7 +114,7 @@ class _Fit:
                 values = self._attribute(captum, most, taken, least)
         else:
             values = np.asarray([game.full - game.empty])
-        timed_out = not exact and game.count > 1 and len(taken) < most
+        timed_out = game.count > 1 and len(taken) < most
         return Found(
             game.attributions(values),
             steps=len(taken),
@@ -113,7 +122,7 @@ class _Fit:
             timed_out=timed_out,
             baseline=absent.described(self.missing),
             baseline_output=game.empty,
-            parameters={"features": game.described, "n_samples": len(taken)} | ({"exact": True} if exact else {}),
+            parameters={"features": game.described, "n_samples": len(taken)} | ({"exact": True} if exact and not timed_out else {}),
             warnings=(f"the time was up after {len(taken)} of {most} samples",) if timed_out else (),
             fields=game.drawing(values),
         )
@@ -141,14 +150,14 @@ def _perturbations(draws: Iterator[Array], most: int, taken: list[Array], enough
             if len(taken) % AT_ONCE == 0 and enough():
                 return
             taken.append(drawn)
-            yield torch.from_numpy(drawn[None].astype(np.int64))
+            yield torch.from_numpy(drawn[None])
 
     return generate
 
 
-def _every_set(features: int) -> Iterator[Array]:
-    """All but the empty and the full one."""
-    for number in range(1, 2**features - 1):
+def _every_set(features: int, rng: np.random.Generator) -> Iterator[Array]:
+    """All but the empty and the full one, in any order, so that a part of them is a fair part."""
+    for number in 1 + rng.permutation(2**features - 2):
         yield (number >> np.arange(features)) % 2 == 1
 
 

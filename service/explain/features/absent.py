@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.codecs.tensor import check_tensor
-from service.errors import BadInput, BadParameter
+from service.errors import BadInput, BadParameter, UnknownChoice
 from service.explain import baselines
 from service.explain.case import Case
 from service.manifest import Input
@@ -79,7 +79,7 @@ def _chosen(chosen: baselines.Chosen, entry: Input, x: Array, *, cut: bool) -> A
     filled = np.full(x.shape, chosen.fill, np.float64)
     try:
         return Absent(chosen.described, check_tensor(filled[0], entry)[None])
-    except BadInput as error:
+    except (BadInput, UnknownChoice) as error:
         raise BadParameter(f"parameter 'baseline': {error.message}") from None
 
 

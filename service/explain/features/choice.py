@@ -65,7 +65,7 @@ def _of_kind(kind: str | None, count: int | None, entry: Input, x: Array) -> Fea
     if kind is not None and kind not in KINDS[entry.codec]:
         raise UnknownChoice(f"features of input {entry.name!r}", kind, KINDS[entry.codec])
     kind = kind or _default(entry, x)
-    wanted = count or COUNT.get(kind, MOST_ELEMENTS)
+    wanted = count or (MOST_ELEMENTS if entry.codec == "tensor" else COUNT.get(kind, MOST_ELEMENTS))
     if kind == "patches":
         assert entry.audio is not None
         return Patches.about(wanted, entry.audio.sample_rate, x.shape)

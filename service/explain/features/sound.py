@@ -37,7 +37,7 @@ class Patches:
         frames, samples = Frames.of_rate(rate), math.prod(shape)
         bands = max(1, min(round(math.sqrt(count)), len(frames.frequencies) - 1))
         edges = _mel_edges(frames.frequencies, bands)
-        stretches = max(1, min(round(count / (len(edges) - 1)), frames.count(samples)))
+        stretches = max(1, min(round(count / (len(edges) - 1)), _nearest_frame(frames, samples - 1) + 1))
         return cls(frames, samples, shape, stretches, bands)
 
     @property
@@ -55,14 +55,13 @@ class Patches:
 
     @cached_property
     def _stretch_of_frame(self) -> Array:
-        frames = self.frames.count(self.samples)
-        return np.arange(frames) * self.stretches // frames
+        heard = _nearest_frame(self.frames, self.samples - 1) + 1  # those that are a sample's nearest one; the others end the last stretch
+        return np.asarray(np.minimum(np.arange(self.frames.count(self.samples)), heard - 1) * self.stretches // heard)
 
     @cached_property
     def _stretch_of_sample(self) -> Array:
         """(samples,): that of the frame whose middle is nearest."""
-        nearest = (np.arange(self.samples) + self.frames.hop // 2) // self.frames.hop
-        return np.asarray(self._stretch_of_frame[nearest])
+        return np.asarray(self._stretch_of_frame[_nearest_frame(self.frames, np.arange(self.samples))])
 
     @cached_property
     def _patch_of_bin(self) -> Array:
@@ -94,6 +93,10 @@ class Patches:
                 "values": values.reshape(self.stretches, -1).T.tolist(),
             }
         }
+
+
+def _nearest_frame(frames: Frames, sample: Any) -> Any:
+    return (sample + frames.hop // 2) // frames.hop
 
 
 def _mel_edges(frequencies: Array, bands: int) -> Array:
