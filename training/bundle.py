@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from service.manifest import GOLDEN_FILE, MODEL_FILE, Golden, Manifest, sha256_of
+from training.reference import REFERENCE_FILE, Arrays, packed, referring
 
 CARD_FILE = "README.md"
 PACKAGES = ("torch", "lightning", "torchmetrics", "onnx", "onnxscript", "numpy")
@@ -27,13 +28,14 @@ def write_bundle(
     card: Callable[[Manifest], str],
     read_by_service: Mapping[str, bytes] | None = None,
     plots: Mapping[str, Path] | None = None,
+    reference: Arrays | None = None,
 ) -> Path:
     """Writes `root/NAME/VERSION/` and returns it. `describe` makes the manifest from the hashes of the files, `card`
     the README from the manifest.
 
-    `read_by_service` are further files that the service reads (a tokenizer, a reference set), hashed like the model;
-    `plots` are copied beside the card by the name they get there. An older bundle of that version is replaced only once the
-    new one is complete.
+    `read_by_service` are further files that the service reads (a tokenizer), hashed like the model; `plots` are copied beside
+    the card by the name they get there; `reference` are typical training instances, by input. An older bundle of that version
+    is replaced only once the new one is complete.
     """
     partial = root / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -43,6 +45,9 @@ def write_bundle(
     for name, content in (read_by_service or {}).items():
         (partial / name).write_bytes(content)
     manifest = describe({name: sha256_of(partial / name) for name in (MODEL_FILE, GOLDEN_FILE, *(read_by_service or {}))})
+    if reference is not None:
+        (partial / REFERENCE_FILE).write_bytes(packed(reference))
+        manifest = referring(manifest, partial / REFERENCE_FILE)
     manifest.write(partial)
     Manifest.read(partial)
     (partial / CARD_FILE).write_text(card(manifest), "utf-8")

@@ -20,12 +20,13 @@ from training.augment import RandomAffine
 from training.batches import Batch, Rows, loader
 from training.bundle import multiply_adds, parameter_count, versions, write_bundle
 from training.card import table, write_card
-from training.datasets import MNIST, Images, load_mnist
+from training.datasets import MNIST, Images, Mnist, load_mnist
 from training.evaluate import Figures, measure
 from training.export import Graph, tiled, to_onnx
 from training.fit import Fitted, Run, fit, start
 from training.golden import b64_instance, classifications, json_case, png, raw_case
 from training.networks.mnist_cnn import MnistCnn
+from training.reference import digits
 from training.session import Session, hyperparameters
 from training.supervised import Optimisation, Supervised
 
@@ -71,7 +72,7 @@ def train(config: Config, session: Session) -> list[Path]:
     print(f"epoch {fitted.epoch + 1} chosen on validation, accuracy {validation.accuracy:.4f} (n={validation.n})")
     print(f"test accuracy {test.accuracy:.4f} (n={test.n})")
     print(f"{parameter_count(net):,} parameters, {multiply_adds(net, pixels(data.test)[:1]):,} multiply-adds for one image")
-    return [export(Result(net, fitted, config, session, validation, test), data.test)]
+    return [export(Result(net, fitted, config, session, validation, test), data)]
 
 
 def fit_digits(config: Config, session: Session, train_images: Images, validation_images: Images) -> Fitted[Supervised]:
@@ -93,8 +94,9 @@ def batches(images: Images, size: int = 1000, shuffle_seed: int | None = None) -
     return loader(Rows(pixels(images), torch.from_numpy(images.labels)), size, shuffle_seed=shuffle_seed)
 
 
-def export(result: Result, images: Images) -> Path:
-    """Writes the bundle, its golden cases from `images`."""
+def export(result: Result, data: Mnist) -> Path:
+    """Writes the bundle, its golden cases from the test images."""
+    images = data.test
     axes = {"image": {0: "batch"}}
     model = to_onnx(Graph(result.net, axes, ("logits",), tiled(pixels(images)[:8], axes=axes)))
     run = result.fitted.run.path
@@ -106,6 +108,7 @@ def export(result: Result, images: Images) -> Path:
         golden(result.net, images),
         partial(card, result),
         plots={CURVES: run / CURVES, SAMPLE: run / SAMPLE},
+        reference=digits(data.train),
     )
 
 

@@ -57,7 +57,7 @@ def train(config: Config, session: Session) -> list[Path]:
     print(f"epoch {fitted.epoch + 1} chosen on validation, Fréchet distance {fitted.monitored:.3f}")
     print(report(figures))
     options = hyperparameters(config) | {"judge_sha256": judge.sha256}
-    return export(Result(generator, discriminator, fitted, options, session, figures, drawn, data.test))
+    return export(Result(generator, discriminator, fitted, options, session, figures, drawn, data.test), data.train)
 
 
 def fit_digits(config: Config, session: Session, judge: Judge, data: Mnist) -> Fitted[Adversarial]:

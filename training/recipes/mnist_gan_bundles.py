@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from service.manifest import Baseline, Batching, Data, Explain, Golden, ImagePolicy, Input, Manifest, Metric, Output, Provenance
 from training.bundle import multiply_adds, parameter_count, versions, write_bundle
-from training.datasets import MNIST
+from training.datasets import MNIST, Images
 from training.export import Graph, check, tiled, to_onnx
 from training.golden import b64_instance, classifications, json_case, png, raw_case
 from training.networks.mnist_gan import CLASSES, LATENT, Generator
@@ -30,6 +30,7 @@ from training.recipes.mnist_gan_cards import (
     grid,
 )
 from training.recipes.mnist_gan_figures import Figures, Result, pixels, verdicts
+from training.reference import labelled_digits, latents
 
 NAME = "mnist-gan"
 VERSION = 1
@@ -41,13 +42,13 @@ CLASS_BASELINE = Baseline(kind="constant", value=1 / CLASSES)
 """No class preferred."""
 
 
-def export(result: Result) -> list[Path]:
+def export(result: Result, train: Images) -> list[Path]:
     """Writes both bundles and returns their folders."""
     pictures = result.fitted.run.path
     (pictures / CURVES).write_bytes(fewer_colours(pictures / CURVES))
     (pictures / f"{GENERATOR}.png").write_bytes(png(grid(by_class(result))))
     (pictures / f"{DISCRIMINATOR}.png").write_bytes(png(grid(extremes(result))))
-    return [export_generator(result, pictures), export_discriminator(result, pictures)]
+    return [export_generator(result, pictures), export_discriminator(result, train, pictures)]
 
 
 def export_generator(result: Result, pictures: Path) -> Path:
@@ -60,10 +61,11 @@ def export_generator(result: Result, pictures: Path) -> Path:
         golden_generator(result.generator, latent[:2], inputs["class"][:2]),
         partial(card_generator, result),
         plots={CURVES: pictures / CURVES, SAMPLES: pictures / f"{GENERATOR}.png"},
+        reference=latents(),
     )
 
 
-def export_discriminator(result: Result, pictures: Path) -> Path:
+def export_discriminator(result: Result, train: Images, pictures: Path) -> Path:
     inputs = {"image": pixels(result.test)[:8].float(), "class": torch.from_numpy(result.test.labels[:8])}
     return write_bundle(
         result.session.out,
@@ -72,6 +74,7 @@ def export_discriminator(result: Result, pictures: Path) -> Path:
         golden_discriminator(result),
         partial(card_discriminator, result),
         plots={CURVES: pictures / CURVES, SAMPLES: pictures / f"{DISCRIMINATOR}.png"},
+        reference=labelled_digits(train),
     )
 
 

@@ -28,6 +28,7 @@ from training.naive_bayes import bigram_naive_bayes
 from training.networks.sst2_gru import Sst2Gru
 from training.recipes.sst2_gru_bundle import LABELS, NAME, NEGATIONS, TOKENIZER, Result, Trained, describe, golden, graph
 from training.recipes.sst2_gru_card import CURVES, card
+from training.reference import sentences as reference_sentences
 from training.session import Session, hyperparameters
 from training.supervised import Optimisation, Supervised
 from training.tokens import UNKNOWN_ID, build_tokenizer, encode
@@ -65,7 +66,7 @@ def train(config: Config, session: Session) -> list[Path]:
     results = tuple(_run(config, one, data, tokenizer) for one in sessions)
     trained = Trained(hyperparameters(config), session, tokenizer, results, bigram_naive_bayes(data))
     _report(trained)
-    return [export(trained)]
+    return [export(trained, data.train)]
 
 
 def _run(config: Config, session: Session, data: Sst2, tokenizer: Tokenizer) -> Result:
@@ -118,7 +119,7 @@ def rows(tokenizer: Tokenizer, sentences: Sentences) -> Rows:
     return Rows(*(torch.from_numpy(column) for column in (encoded.tokens, encoded.lengths, sentences.labels)))
 
 
-def export(trained: Trained) -> Path:
+def export(trained: Trained, train_set: Sentences) -> Path:
     """Writes the bundle of the chosen run; returns its folder."""
     net, tokenizer = trained.chosen.net, trained.tokenizer
     return write_bundle(
@@ -129,4 +130,5 @@ def export(trained: Trained) -> Path:
         partial(card, trained),
         read_by_service={TOKENIZER: tokenizer.to_str(pretty=True).encode()},
         plots={CURVES: trained.chosen.fitted.run.path / CURVES},
+        reference=reference_sentences(train_set, tokenizer),
     )

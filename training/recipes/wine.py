@@ -21,6 +21,7 @@ from training.evaluate import Figures, measure
 from training.export import Graph, tiled, to_onnx
 from training.fit import Fitted, Run, fit
 from training.golden import classifications, json_case
+from training.reference import wines
 from training.session import Session, hyperparameters
 from training.supervised import Optimisation, Supervised
 
@@ -94,7 +95,13 @@ def export(bundle: Bundle) -> Path:
     model = to_onnx(Graph(bundle.net, axes, ("logits",), tiled(rows, axes=axes)))
     plots = {CURVES: bundle.fitted.run.path / CURVES, **bundle.plots}
     return write_bundle(
-        bundle.session.out, model, partial(describe, bundle), golden(bundle.net, bundle.data.test), partial(card, bundle), plots=plots
+        bundle.session.out,
+        model,
+        partial(describe, bundle),
+        golden(bundle.net, bundle.data.test),
+        partial(card, bundle),
+        plots=plots,
+        reference=wines(bundle.data.train),
     )
 
 
