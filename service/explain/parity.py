@@ -32,6 +32,8 @@ _SCALE_AT: Final[Mapping[str, int]] = {
     "QLinearWhere": 7,
     "QGemm": 7,
 }
+_REACH: Final = 127
+"""Of eight bits that lie evenly about zero."""
 _DYNAMIC: Final = frozenset(
     {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "QAttention"}
 )
@@ -97,7 +99,7 @@ def _quanta(graph: onnx.GraphProto) -> Iterator[_Quantum]:
         seen.add(name)
         node = producers[name]
         if node.op_type in _DYNAMIC:
-            yield _Quantum(None, 127)
+            yield _Quantum(None, _REACH)
         elif node.op_type in _SCALE_AT and node.input[0] not in constants:
             at = _SCALE_AT[node.op_type]
             scale, zero = (constants.get(n) for n in (*node.input, "", "")[at : at + 2])
@@ -107,7 +109,9 @@ def _quanta(graph: onnx.GraphProto) -> Iterator[_Quantum]:
 
 
 def _quantum(scale: onnx.TensorProto | None, zero: onnx.TensorProto | None) -> _Quantum:
-    step = None if scale is None else float(np.max(onnx.numpy_helper.to_array(scale).astype(np.float64)))
+    if scale is None:
+        return _Quantum(None, _REACH)
+    step = float(np.max(onnx.numpy_helper.to_array(scale).astype(np.float64)))
     point = np.zeros(1, np.uint8) if zero is None else onnx.numpy_helper.to_array(zero)
     if point.dtype.kind not in "iu":  # 8-bit floats and 4-bit integers: the narrower range, the larger the quantum
         return _Quantum(step, 8)

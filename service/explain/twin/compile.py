@@ -80,15 +80,24 @@ class _Compiler:
         constants: dict[str, Value] = {"": None} | {name: as_torch(array) for name, array in graph.constants.items()}
         steps = []
         for node in graph.nodes:
-            step = self._step(node, graph.known, constants, reused)
-            if step.module is None and node.op_type not in RANDOM and step.compute and node.reads <= constants.keys():
-                with torch.no_grad():
-                    results = step.compute([constants[n] for n in step.inputs], Scope(constants, self.modules))
-                constants |= dict(zip(node.outputs, results, strict=False))
-                constants[""] = None
-            else:
+            step: Step | None = self._step(node, graph.known, constants, reused)
+            if step and not step.module and node.op_type not in RANDOM and step.compute and node.reads <= constants.keys():
+                step = self._beforehand(step, constants)
+            if step is not None:
                 steps.append(step)
         return steps, constants
+
+    def _beforehand(self, step: Step, constants: dict[str, Value]) -> Step | None:
+        """Computes a step from constants to constants; what is left of it is nothing, or why it couldn't be done."""
+        assert step.compute is not None  # an unsupported operator isn't computed beforehand
+        try:
+            with torch.no_grad():
+                results = step.compute([constants[n] for n in step.inputs], Scope(constants, self.modules))
+        except (RuntimeError, ValueError, IndexError, TypeError, MemoryError) as error:
+            return Step(step.node, step.node.inputs, None, reason=_first_line(error))
+        constants.update(zip(step.node.outputs, results, strict=False))
+        constants[""] = None
+        return None
 
     def _step(self, node: Node, known: Mapping[str, Kind], constants: Mapping[str, Value], reused: bool) -> Step:
         operator = OPERATORS.find(node.domain, node.op_type, self.opsets.get(node.domain, 1))
@@ -96,10 +105,15 @@ class _Compiler:
         if operator is None:
             return _fallback(node, self.opsets, known) if self.numpy else Step(node, node.inputs, None)
         wanted = _wanted(operator, node, known)
+        if (reason := _misfit(operator, node, {**attributes, **wanted})) is not None:
+            return Step(node, node.inputs, None, reason=reason)
         # What is constant altogether is computed once, and needs no module.
         if operator.maker and not node.reads <= constants.keys():
             inputs = (constants[n] if n in constants else Dynamic(known.get(n, Kind()).rank) for n in node.inputs)
-            bound = operator.maker(*inputs, **attributes, **wanted)
+            try:
+                bound = operator.maker(*inputs, **attributes, **wanted)
+            except (NotImplementedError, RuntimeError, ValueError) as error:
+                return Step(node, node.inputs, None, reason=_first_line(error))
             if bound is not None:
                 return self._module(node, bound, reused)
 
@@ -167,6 +181,22 @@ def _function(
             return evaluate(inputs)
 
     return compute
+
+
+def _misfit(operator: Operator[..., Any], node: Node, attributes: Mapping[str, Any]) -> str | None:
+    """What attributes the operator doesn't know, or which inputs it lacks or has no place for."""
+    if operator.signature is None:
+        return f"it has the attributes {', '.join(attributes)}" if attributes else None
+    scope = {"scope": None} if "scope" in operator.wants else {}
+    try:
+        operator.signature.bind(*node.inputs, **attributes, **scope)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _is_for_numpy(inputs: Sequence[Value], error: Exception) -> bool:

@@ -88,7 +88,7 @@ class Twin(nn.Module):
 
     @property
     def unsupported(self) -> tuple[str, ...]:
-        """All operators of the graph that can't be computed, each once."""
+        """All operators of the graph that can't be computed, each once; with the reason where a variant of a known one is."""
         return _operators(self._program.unsupported)
 
     @property
@@ -199,4 +199,4 @@ def build(model: onnx.ModelProto, *, numpy: bool = True) -> Twin:
 
 
 def _operators(steps: Sequence[Step]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(s.node.operator for s in steps))
+    return tuple(dict.fromkeys(f"{s.node.operator} ({s.reason})" if s.reason else s.node.operator for s in steps))

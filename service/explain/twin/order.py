@@ -58,7 +58,7 @@ def ordered(nodes: Sequence[N], given: Iterable[str], outputs: Sequence[str], *,
             if not waiting[reader]:
                 ready.append(reader)
     if len(done) < len(nodes):
-        stuck = [_shown(nodes[i]) for i, count in enumerate(waiting) if count]
+        stuck = [shown(nodes[i]) for i, count in enumerate(waiting) if count]
         raise BadGraph(f"the graph has a cycle: among the nodes {', '.join(stuck[:5])} each waits for another one's result")
     return tuple(nodes[i] for i in done)
 
@@ -66,11 +66,12 @@ def ordered(nodes: Sequence[N], given: Iterable[str], outputs: Sequence[str], *,
 def _all_there(nodes: Sequence[N], made: set[str], outputs: Sequence[str]) -> None:
     for node in nodes:
         if missing := sorted(node.reads - made):
-            raise BadGraph(f"the node {_shown(node)} reads the tensor {missing[0]!r}, which nothing in the graph makes")
+            raise BadGraph(f"the node {shown(node)} reads the tensor {missing[0]!r}, which nothing in the graph makes")
     for name in outputs:
         if name not in made:
             raise BadGraph(f"nothing in the graph makes its output {name!r}")
 
 
-def _shown(node: Reads) -> str:
+def shown(node: Reads) -> str:
+    """A node in words: its name, or what it makes."""
     return f"{node.onnx_name!r} ({node.operator})" if node.onnx_name else f"{' and '.join(map(repr, node.outputs))} ({node.operator})"

@@ -39,6 +39,8 @@ class Step:
     """Whether its gradient passes a rounding as if there were none."""
     hides: bool = False
     """Whether a non-linearity in it is no module."""
+    reason: str = ""
+    """Why there is no computation, where the operator itself is known."""
 
     @property
     def reads(self) -> frozenset[str]:

@@ -73,6 +73,8 @@ class Operator(Generic[Arguments, Result]):
     maker: Callable[..., Bound | None] | None = None
     straight_through: bool = False
     """Whether it rounds, and lets the gradient pass as if it didn't (Bengio et al. 2013, arXiv:1308.3432)."""
+    signature: inspect.Signature | None = None
+    """None of a function that is written in C."""
     hides: bool = False
     """Whether it is several operators in one, with a non-linearity among them that methods can't hook."""
 
@@ -119,8 +121,9 @@ def in_domain(domain: str) -> Callable[[Callable[Arguments, Result]], Operator[A
 
 
 def _register(domain: str, function: Callable[Arguments, Result]) -> Operator[Arguments, Result]:
-    wants = frozenset({"outputs", "scope", "elements"} & set(inspect.signature(function).parameters))
-    entry = Operator(Key(domain, *_split(function.__name__)), function, wants)
+    signature = inspect.signature(function)
+    wants = frozenset({"outputs", "scope", "elements"} & set(signature.parameters))
+    entry = Operator(Key(domain, *_split(function.__name__)), function, wants, signature=signature)
     OPERATORS.add(entry)
     return entry
 
@@ -139,7 +142,11 @@ def hides(entry: Operator[Arguments, Result]) -> Operator[Arguments, Result]:
 
 def named(name: str, function: Any, domain: str = "") -> Operator[..., Any]:
     """Register a function that has no ONNX name of its own, as `torch.sin`."""
-    entry: Operator[..., Any] = Operator(Key(domain, *_split(name)), function, frozenset())
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        signature = None
+    entry: Operator[..., Any] = Operator(Key(domain, *_split(name)), function, frozenset(), signature=signature)
     OPERATORS.add(entry)
     return entry
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 from torch import nn
 
-from service.explain.twin import UnsupportedOperators, build, fold
+from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
 
 FLOAT = T.FLOAT
 
@@ -276,10 +277,50 @@ def test_local_functions_are_inlined(run_ort) -> None:
     assert build(model)(np.asarray([1, 2], np.float32))[0].tolist() == [2, 4]
 
 
-def test_an_attribute_that_an_operator_does_not_know_is_an_error() -> None:
-    node = helper.make_node("Relu", ["x"], ["y"], steepness=2.0)
-    with pytest.raises(TypeError, match="steepness"):
-        build(model_of([node], [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])]))
+def test_an_attribute_that_an_operator_does_not_know_makes_it_unsupported() -> None:
+    for node in (helper.make_node("LeakyRelu", ["x"], ["y"], steepness=2.0), helper.make_node("Abs", ["x"], ["y"], steepness=2.0)):
+        twin = build(model_of([node], [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])]))
+        assert len(twin.unsupported) == 1
+        assert "steepness" in twin.unsupported[0]
+
+
+def test_a_constant_beyond_memory_makes_its_operator_unsupported() -> None:
+    node = helper.make_node("ConstantOfShape", ["size"], ["y"])
+    twin = build(model_of([node], [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])], {"size": np.asarray([2**50], np.int64)}))
+    assert twin.unsupported[0].startswith("ConstantOfShape (")
+
+
+BAD = {
+    "cycle": ([("Add", "x b", "a"), ("Relu", "a", "b"), ("Relu", "b", "y")], "cycle"),
+    "missing tensor": ([("Add", "x nowhere", "y")], "'nowhere', which nothing in the graph makes"),
+    "missing output": ([("Relu", "x", "z")], "makes its output 'y'"),
+    "tensor made twice": ([("Relu", "x", "y"), ("Neg", "x", "y")], "'y' is made twice"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "words"), BAD.values(), ids=BAD)
+def test_what_is_no_graph_is_refused_in_words(nodes, words) -> None:
+    made = [helper.make_node(op, inputs.split(), [output]) for op, inputs, output in nodes]
+    with pytest.raises(BadGraph, match=words):
+        build(model_of(made, [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])]))
+
+
+def test_nodes_out_of_order_are_put_in_order() -> None:
+    nodes = [helper.make_node("Relu", ["a"], ["y"]), helper.make_node("Neg", ["x"], ["a"])]
+    twin = build(model_of(nodes, [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])]))
+    assert twin(np.asarray([1, -2], np.float32))[0].tolist() == [0, 2]
+
+
+def test_a_long_chain_is_built_run_and_differentiated() -> None:
+    count = 10_000
+    names = ["x", *(f"t{k}" for k in range(count - 1)), "y"]
+    nodes = [helper.make_node("Neg" if k % 2 else "Relu", [names[k]], [names[k + 1]]) for k in range(count)]
+    began = time.monotonic()
+    twin = build(model_of(nodes, [("x", FLOAT, ["n"])], [("y", FLOAT, ["n"])]))
+    leaf = torch.ones(2, requires_grad=True)
+    assert torch.autograd.grad(twin(leaf)[0].sum(), leaf)[0].shape == (2,)
+    assert twin.gradient_gaps == ()
+    assert time.monotonic() - began < 60  # linear: some three seconds; quadratic would take minutes
 
 
 def test_wrong_number_of_inputs_is_an_error(network) -> None:
