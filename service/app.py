@@ -18,6 +18,7 @@ from service.api.answers import Answer, error_answer, json_answer
 from service.api.bodies import BodyLimits
 from service.api.edge import Draining, Edge, Keys, allowed_hosts
 from service.api.health import health_routes
+from service.api.layers import Layers
 from service.api.openapi import describe_verbs
 from service.api.repository import repository_routes
 from service.api.torchserve import TorchServe
@@ -33,6 +34,7 @@ from service.lifecycle import Lifecycle
 from service.repository.bundle import find_bundles
 from service.repository.loaded import Loader
 from service.repository.registry import Registry
+from service.representations import Representations
 from service.serving import Serving
 from service.settings import Settings
 from service.telemetry import Metrics
@@ -56,13 +58,14 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
     threads = settings.threads or usable_cpus()
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="run")
     pool = Pool.of(settings) if settings.explainers else None
+    explaining = ExplainLimits(settings.timeout, settings.max_steps, settings.max_samples)
     serving = Serving(
         registry,
         pool,
         metrics,
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
-        limits=ExplainLimits(settings.timeout, settings.max_steps, settings.max_samples),
+        limits=explaining,
     )
     decoding = Limits(settings.max_pixels, settings.max_characters, settings.max_instances, settings.max_sound_samples)
     loader = Loader(settings.device, threads, decoding, executor, metrics)
@@ -94,9 +97,11 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
     )
-    verbs = [*v1.verbs(), *v2.verbs(), *torchserve.verbs()]
+    layers = Layers(serving, Representations(serving, limits, explaining), limits)
+    verbs = [*v1.verbs(), *layers.verbs(), *v2.verbs(), *torchserve.verbs()]
     app.router.routes[:0] = verbs  # first: the router asks its routes in order
     app.include_router(v1.router())
+    app.include_router(layers.router())
     app.include_router(v2.router())
     app.include_router(repository_routes(lifecycle))
     app.include_router(health_routes(registry, metrics, draining, strict=settings.strict_ready))

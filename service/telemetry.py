@@ -16,7 +16,7 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _ERRORS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _MODEL = ("model_name", "model_version")
-OPERATIONS = ("predict", "explain", "generate")
+OPERATIONS = ("predict", "explain", "generate", "activations", "explain-layer", "visualise")
 STAGES = ("preprocess", "predict", "explain", "postprocess")
 OUTCOMES = ("ok", "client_error", "server_error", "cancelled")
 

@@ -10,15 +10,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.api import schemas
+from service.api import schemas_layers as layers
 from service.codecs.v2_bodies import RequestBody, ResponseBody
 
 _REFERENCE = "#/components/schemas/{model}"
 _RAW = ("image/*", "text/plain", "audio/wav", "multipart/form-data")
 _TENSORS = ("application/octet-stream",)
+_DRAWN = ("image/png", "text/html")
 _VERBS: Sequence[tuple[str, str, type[BaseModel], type[BaseModel], tuple[str, ...], tuple[str, ...]]] = (
     ("/v1/models/{name}:predict", "Predict", schemas.Request, schemas.Predictions, _RAW, ()),
     ("/v1/models/{name}:explain", "Predict, and say why", schemas.Request, schemas.Explanations, _RAW, ("image/png", "text/html")),
     ("/v1/models/{name}:generate", "Generate", schemas.GenerateRequest, schemas.Generations, (), ("image/png",)),
+    ("/v1/models/{name}:activations", "What a layer gives", schemas.Request, layers.Activations, _RAW, _DRAWN),
+    ("/v1/models/{name}:explain-layer", "Shares of a layer's units", schemas.Request, layers.LayerExplanations, _RAW, _DRAWN),
+    ("/v1/models/{name}:visualise", "What units look for", schemas.GenerateRequest, layers.Visualisations, (), _DRAWN),
     ("/v2/models/{name}/infer", "Infer, JSON or binary tensors", RequestBody, ResponseBody, _TENSORS, _TENSORS),
     ("/v2/models/{name}/explain", "Attributions as tensors", RequestBody, ResponseBody, _TENSORS, _TENSORS),
 )  # fmt: skip

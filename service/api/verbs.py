@@ -21,7 +21,7 @@ from service.errors import WhyserveError
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
 
-Operation = Literal["predict", "explain", "generate"]
+Operation = Literal["predict", "explain", "generate", "activations", "explain-layer", "visualise"]
 Result = TypeVar("Result")
 
 

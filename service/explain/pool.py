@@ -26,6 +26,8 @@ import service
 from service.codecs.v2 import InferRequest, decode_response, encode_request
 from service.errors import DeadlineExceeded, NotExplainable, Unavailable
 from service.explain.answer import Explanation, decode
+from service.explain.layers.studied import Operation, Studied
+from service.explain.layers.studied import decode as decode_studied
 from service.explain.methods import ExplainRequest, to_wire
 from service.explain.methods.request import companions
 from service.explain.remote import LENGTH_HEADER, Explainer, Lost, started
@@ -129,6 +131,38 @@ class Pool:
             headers = {} if length is None else {LENGTH_HEADER: str(length)}
             content, found = await explainer.ask("POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)
             return list(decode(decode_response(content, found)).explanations)
+
+        return await self._served(ask, deadline)
+
+    async def study(
+        self,
+        operation: Operation,
+        model: str,
+        version: int,
+        sha256: str,
+        tensors: Mapping[str, NDArray[Any]],
+        parameters: Mapping[str, Any],
+        seconds: float | None = None,
+    ) -> Studied:
+        """What an operation on the model's layers finds for rows `tensors` (n, ..), within so many seconds.
+
+        `parameters` are JSON values. Raises what the explainer raises, and Unavailable. Cancelling this cancels the computing.
+        """
+        deadline = time.monotonic() + (self._timeout if seconds is None else seconds)
+
+        async def ask(explainer: Explainer) -> Studied:
+            left = deadline - time.monotonic()
+            wire: dict[str, Any] = {
+                "parameters": orjson.dumps(dict(parameters)).decode(),
+                "timeout": max(1, int(left * 1e6)),
+                "model_sha256": sha256,
+            }
+            inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+            request = InferRequest(inputs, parameters=wire, binary_default=True)
+            body, length = encode_request(request) if inputs else (orjson.dumps(wire), None)
+            headers = {} if length is None else {LENGTH_HEADER: str(length)}
+            content, found = await explainer.ask("POST", f"{_path(model, version)}/study/{operation}", left + GRACE, body, headers)
+            return decode_studied(decode_response(content, found))
 
         return await self._served(ask, deadline)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from service.errors import NotFound, Unavailable
-from service.repository.bundle import Bundle, find_bundles, read_bundle
+from service.manifest import MODEL_FILE
+from service.repository.bundle import Bundle, Location, find_bundles, read_bundle
 
 Item = TypeVar("Item")
 
@@ -37,10 +38,8 @@ class Shelf(Generic[Item]):
         Raises NotFound, Unavailable where another file lies there now than the one that is served, and what loading raises.
         """
         key = (name, version)
-        location = next((at for at in find_bundles(self._models, self._model_name) if (at.name, at.version) == key), None)
-        if location is None:
-            raise NotFound(f"no model {name!r} version {version}")
-        file = location.folder / "model.onnx"
+        location = self.location(name, version)
+        file = location.folder / MODEL_FILE
         stamp = (file.stat().st_mtime_ns, file.stat().st_size)
         held = self._held.get(key)
         if held is None or held.stamp != stamp:
@@ -53,3 +52,10 @@ class Shelf(Generic[Item]):
         if sha256 is not None and held.sha256 != sha256:
             raise Unavailable(f"model {name!r} version {version} on disk isn't the one that is served any more: load it anew")
         return held.item
+
+    def location(self, name: str, version: int) -> Location:
+        """Where the model lies. Raises NotFound."""
+        for location in find_bundles(self._models, self._model_name):
+            if (location.name, location.version) == (name, version):
+                return location
+        raise NotFound(f"no model {name!r} version {version}")

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 import uvicorn
@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.codecs.v2 import decode_request, encode_response
+from service.codecs.v2 import InferRequest, decode_request, encode_response
 from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
@@ -34,6 +34,10 @@ from service.explain.methods import available, resolve
 from service.explain.methods.request import Limits, with_companions
 from service.explain.shelf import Shelf
 from service.explain.subject import Subject, load
+from service.manifest import MODEL_FILE
+
+if TYPE_CHECKING:
+    from service.explain.layers.workshop import Workshop
 
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
@@ -51,6 +55,7 @@ class Worker:
         self._memory = memory
         self._max_timeout = max_timeout
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
+        self._workshop: Workshop | None = None
 
     def app(self) -> Starlette:
         path = "/v2/models/{name}/versions/{version:int}"
@@ -59,6 +64,7 @@ class Worker:
                 Route("/v2/health/ready", self.ready),
                 Route(path, _answering(self.status)),
                 Route(f"{path}/explain", _answering(self.explain), methods=["POST"]),
+                Route(f"{path}/study/{{operation}}", _answering(self.study), methods=["POST"]),
             ]
         )
 
@@ -84,11 +90,7 @@ class Worker:
         return Response(orjson.dumps(body), media_type="application/json")
 
     async def explain(self, request: Request) -> Response:
-        body = await request.body()
-        length = request.headers.get(LENGTH_HEADER)
-        if length is not None and not length.isdigit():
-            raise BadRequest(f"{LENGTH_HEADER}: expected a number, got {length!r}")
-        asked = decode_request(body, None if length is None else int(length))
+        asked = await _asked(request)
         parameters = dict(asked.parameters)
         microseconds = parameters.pop("timeout", None)
         sha256 = parameters.pop("model_sha256", None)
@@ -107,9 +109,29 @@ class Worker:
             response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
             return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
-        content, header_length = await self._run(request, token, compute)
-        headers = {} if header_length is None else {LENGTH_HEADER: str(header_length)}
-        return Response(content, headers=headers, media_type="application/json" if header_length is None else "application/octet-stream")
+        return _tensors(*await self._run(request, token, compute))
+
+    async def study(self, request: Request) -> Response:
+        """An operation on the model's layers; its parameters are JSON text. Without tensors the body is V2's parameters alone."""
+        bare = LENGTH_HEADER not in request.headers
+        asked = InferRequest({}, parameters=orjson.loads(await request.body()), binary_default=True) if bare else await _asked(request)
+        operation, name, version = (request.path_params[key] for key in ("operation", "name", "version"))
+        sha256 = str(asked.parameters["model_sha256"])
+        token = Token(float(asked.parameters["timeout"]) / 1e6)
+
+        def compute() -> tuple[bytes, int | None]:
+            from service.explain.layers import studied
+            from service.explain.layers.workshop import Workshop
+
+            if self._workshop is None:
+                self._workshop = Workshop()
+            subject, file = self._shelf.get(name, version, sha256), self._shelf.location(name, version).folder / MODEL_FILE
+            parameters = orjson.loads(str(asked.parameters["parameters"]))
+            found = self._workshop.run(operation, subject, file, asked.inputs, parameters, token, self._memory)
+            response = studied.encode(found, name, str(version), asked.id)
+            return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
+
+        return _tensors(*await self._run(request, token, compute))
 
     async def _run(self, request: Request, token: Token, job: Callable[[], Result]) -> Result:
         """The job's result from the computing thread; a client that hangs up cancels it, queued or running."""
@@ -125,6 +147,19 @@ class Worker:
             return await asyncio.get_running_loop().run_in_executor(self._thread, partial(_trimmed, token, job))
         finally:
             watcher.cancel()
+
+
+async def _asked(request: Request) -> InferRequest:
+    body = await request.body()
+    length = request.headers.get(LENGTH_HEADER)
+    if length is not None and not length.isdigit():
+        raise BadRequest(f"{LENGTH_HEADER}: expected a number, got {length!r}")
+    return decode_request(body, None if length is None else int(length))
+
+
+def _tensors(content: bytes, header_length: int | None) -> Response:
+    headers = {} if header_length is None else {LENGTH_HEADER: str(header_length)}
+    return Response(content, headers=headers, media_type="application/json" if header_length is None else "application/octet-stream")
 
 
 def _trimmed(token: Token, job: Callable[[], Result]) -> Result:
