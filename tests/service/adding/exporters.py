@@ -161,7 +161,7 @@ class Batchwise(nn.Module):
     """A row's answer depends on the rows beside it."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return x - x.mean(0, keepdim=True) + 2 * y
+        return torch.tanh(x - x.mean(0, keepdim=True) / 2) * x + 2 * y
 
 
 def exported_old(model: nn.Module, inputs: tuple[torch.Tensor, ...], file: Path, names: tuple[str, ...], axes: dict[str, Any]) -> Path:

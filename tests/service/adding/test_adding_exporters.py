@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from exporters import Added, Exported
+import torch
+from exporters import Added, Batchwise, Exported
 
 from service.manifest import Manifest
 
@@ -157,6 +158,19 @@ def test_rows_that_depend_on_each_other_never_share_a_batch(added: Added):
     assert not manifest(added, "torch-batchwise").batching.rows_independent
     assert "depends on the rows beside it" in added.reports["torch-batchwise"]
     assert manifest(added, "torch-old").batching.rows_independent
+
+
+def test_rows_that_depend_on_each_other_are_explained_one_at_a_time(added: Added, served: httpx.Client):
+    """The points of a path are rows too: integrated gradients by torch's autograd, each point alone, against ours."""
+    instance = added.exported["torch-batchwise"].instances[0]
+    x, y = (torch.tensor([instance[name]]) for name in ("x", "y"))
+    (explanation,) = answered(served, "torch-batchwise", "explain", [instance], target=2, steps=50)["explanations"]
+    total = torch.zeros(1, 3)
+    for place in (torch.arange(200) + 0.5) / 200:
+        point = (place * x).requires_grad_()
+        (gradient,) = torch.autograd.grad(Batchwise()(point, place * y)[0, 2], point)
+        total += gradient / 200
+    np.testing.assert_allclose(explanation["attributions"]["x"], (total * x)[0], rtol=1e-3, atol=1e-5)
 
 
 def test_discrete_inputs_are_attributed_where_they_become_floats(added: Added, served: httpx.Client):
