@@ -6,21 +6,21 @@ Draws are the request's: by its seed, not by how many rows a pass has, and they 
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from service.errors import BadParameter
+from service.explain.attribution.coalitions import by_coin, by_kernel, every_set, kernel_weights
 from service.explain.attribution.found import Found
 from service.explain.attribution.game import Game
+from service.explain.attribution.linear import Constrained, Scored
 from service.explain.attribution.problem import captum_class
 from service.explain.cancel import TimeUp
 from service.explain.case import Case
@@ -34,6 +34,8 @@ RESERVE = 0.1
 """Of the time a request may take, left for the fit and for the answer."""
 ENUMERATED = 16
 """Of at most so many features all sets can be listed."""
+POOR = 0.5
+"""A coefficient of determination below this is worth a warning."""
 MOST_NUMBERS = 4_000_000
 """Samples times features: what is fitted is held in float64, some times over."""
 
@@ -47,8 +49,8 @@ def kernel_shap(case: Case) -> Found:
     fit = _Fit.of(case)
     exact = fit.game.count <= ENUMERATED and 2**fit.game.count <= parameters.n_samples
     rng = np.random.default_rng(parameters.seed)
-    draws = _every_set(fit.game.count, rng) if exact else _by_kernel(fit.game.count, rng)
-    weights = _kernel_weights(fit.game.count) if exact else None
+    draws = every_set(fit.game.count, rng) if exact else by_kernel(fit.game.count, rng)
+    weights = kernel_weights(fit.game.count) if exact else None
 
     def weight(_: Tensor, __: Tensor, present: Tensor, **___: Any) -> float:
         return 1.0 if weights is None else weights[int(present.sum())]
@@ -56,7 +58,7 @@ def kernel_shap(case: Case) -> Found:
     # Captum's own fit holds the constraint by weights of a million in float32; this one holds it exactly.
     captum = captum_class(case.request.method)(fit.game.forward)
     captum.similarity_func = weight
-    captum.interpretable_model = _Constrained(fit.game.full - fit.game.empty, fit.game.empty)
+    captum.interpretable_model = Constrained(fit.game.full - fit.game.empty, fit.game.empty)
     most = 2**fit.game.count - 2 if exact else parameters.n_samples
     return fit.found(captum, draws, most, least=fit.game.count, exact=exact)
 
@@ -70,13 +72,19 @@ def lime(case: Case) -> Found:
     from captum._utils.models.linear_model import SkLearnRidge
     from captum.attr._core.lime import get_exp_kernel_similarity_function
 
+    model = Scored(SkLearnRidge(alpha=parameters.alpha))
     captum = captum_class(case.request.method)(
         fit.game.forward,
-        interpretable_model=SkLearnRidge(alpha=parameters.alpha),
+        interpretable_model=model,
         similarity_func=get_exp_kernel_similarity_function(parameters.distance, parameters.kernel_width),
     )
-    draws = _by_coin(fit.game.count, np.random.default_rng(parameters.seed))
-    return fit.found(captum, draws, parameters.n_samples, least=fit.game.count + 1, exact=False)
+    draws = by_coin(fit.game.count, np.random.default_rng(parameters.seed))
+    found = fit.found(captum, draws, parameters.n_samples, least=fit.game.count + 1, exact=False)
+    if model.score is None:
+        return found
+    rough = f"the linear model tells {model.score:.0%} of how the output varies around the instance: its coefficients are a rough picture"
+    said = (*found.warnings, rough) if model.score < POOR else found.warnings
+    return replace(found, warnings=said, fields={**found.fields, "fit": model.score})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,8 +110,8 @@ class _Fit:
             )
         if most * game.count > MOST_NUMBERS:
             raise BadParameter(
-                f"parameter 'n_samples': {most} samples of {game.count} features are more than the {MOST_NUMBERS} numbers that a fit may take; "
-                "expected fewer of either"
+                f"parameter 'n_samples': {most} samples of {game.count} features are more than the {MOST_NUMBERS} numbers that a "
+                "fit may take; expected fewer of either"
             )
         taken: list[Array] = []
         if game.count > 1:
@@ -153,56 +161,3 @@ def _perturbations(draws: Iterator[Array], most: int, taken: list[Array], enough
             yield torch.from_numpy(drawn[None])
 
     return generate
-
-
-def _every_set(features: int, rng: np.random.Generator) -> Iterator[Array]:
-    """All but the empty and the full one, in any order, so that a part of them is a fair part."""
-    for number in 1 + rng.permutation(2**features - 2):
-        yield (number >> np.arange(features)) % 2 == 1
-
-
-def _kernel_weights(features: int) -> list[float]:
-    """By size: (K - 1) / (C(K, s) s (K - s))."""
-    sizes = range(1, features)
-    return [0.0, *((features - 1) / (math.comb(features, s) * s * (features - s)) for s in sizes), 0.0]
-
-
-def _by_kernel(features: int, rng: np.random.Generator) -> Iterator[Array]:
-    """Sets drawn with the kernel's weight, so that they weigh the same, each followed by its complement."""
-    sizes = np.arange(1, features)
-    probabilities = 1 / (sizes * (features - sizes))
-    probabilities /= probabilities.sum()
-    while True:
-        present = np.zeros(features, bool)
-        present[rng.permutation(features)[: rng.choice(sizes, p=probabilities)]] = True
-        yield present
-        yield ~present
-
-
-def _by_coin(features: int, rng: np.random.Generator) -> Iterator[Array]:
-    """The instance itself, then each feature there or not."""
-    yield np.ones(features, bool)
-    while True:
-        yield rng.random(features) < 0.5
-
-
-class _Constrained:
-    """Weighted least squares whose coefficients sum to `total` and whose intercept is `start`: Captum's interface of a model."""
-
-    def __init__(self, total: float, start: float) -> None:
-        self._total = total
-        self._start = start
-        self._coefficients = torch.zeros(1)
-
-    def fit(self, train_data: DataLoader[Any]) -> None:
-        """One batch: sets (N, K), F (N,), weights (N,)."""
-        z, f, w = (t.double().numpy() for t in next(iter(train_data)))
-        # The last coefficient is what the others leave of the total.
-        left = f - self._start - z[:, -1] * self._total
-        design = z[:, :-1] - z[:, -1:]
-        root = np.sqrt(w)
-        others, *_ = np.linalg.lstsq(design * root[:, None], left * root, rcond=None)
-        self._coefficients = torch.from_numpy(np.append(others, self._total - others.sum()))
-
-    def representation(self) -> Tensor:
-        return self._coefficients

@@ -51,6 +51,15 @@ def test_of_a_product_the_shapley_values_are_halves(subjects) -> None:
     assert ablated.fields["completeness_error"] is None
 
 
+def test_lime_says_how_well_its_line_fits(subjects) -> None:
+    (line,) = ask(subjects["linear"], {"x": X}, method="lime", target=2, alpha=1e-6)
+    assert line.fields["fit"] == pytest.approx(1, abs=1e-4)
+    assert not line.fields["warnings"]
+    x = np.asarray([[2.0, -3.0, 0.0]], np.float32)  # the product of two: two slopes of half of it tell two thirds of its variance
+    (product,) = ask(subjects["product"], {"x": x}, method="lime", n_samples=4000, kernel_width=1e3, alpha=1e-6)
+    assert product.fields["fit"] == pytest.approx(2 / 3, abs=0.03)
+
+
 def _on_squares(bundles, image: np.ndarray, target: int):
     """F of the bundle `cnn` for sets of four squares, by ONNX Runtime."""
 

@@ -227,6 +227,25 @@ def test_ids_without_a_manifests_baseline_are_compared_with_the_padding(tmp_path
             ask(subject, {"ids": ids, "features.ids": wrong}, method="feature_ablation")
 
 
+def test_one_input_left_out_as_an_id_and_one_at_its_float_tensor(tmp_path) -> None:
+    """y = t[a] * t[b]: a is filled with 0 behind its lookup, b becomes the id 3."""
+    nodes = [
+        helper.make_node("Gather", ["table", "a"], ["ta"]),
+        helper.make_node("Gather", ["table", "b"], ["tb"]),
+        helper.make_node("Mul", ["ta", "tb"], ["y"]),
+    ]
+    model = graph(nodes, [("a", T.INT64, ["n"]), ("b", T.INT64, ["n"])], [("y", T.FLOAT, ["n", 1])], table=TABLE)
+    baseline = {"a": Baseline(kind="zero"), "b": Baseline(kind="token", value=3)}
+    explain = Explain(output="value", attribute_at={"a": "ta", "b": "tb"}, baseline=baseline)
+    inputs = [Input(name=name, codec="tensor", dtype="int64", shape=()) for name in "ab"]
+    subject = subject_of(tmp_path / "1", model, inputs, explain=explain)
+    (found,) = ask(subject, {"a": np.asarray([0]), "b": np.asarray([1])}, method="shapley_value_sampling")
+    # F: both 3 * 5, without a 0, without b 3 * 10, without either 0
+    assert found.attributions["a"] == pytest.approx((15 - 0 + 30 - 0) / 2)
+    assert found.attributions["b"] == pytest.approx((15 - 30 + 0 - 0) / 2)
+    assert found.fields["baseline_output"] == 0
+
+
 def test_a_discrete_inputs_number_is_taken_at_its_float_tensor(subjects, bundles) -> None:
     """The bundle `generator`: (latent @ wl) * (onehot @ wc); its class has a third of each class as its baseline."""
     rng = np.random.default_rng(3)
