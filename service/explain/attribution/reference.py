@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +21,10 @@ from service.explain.attribution.problem import Problem, captum_class, expanded,
 from service.explain.attribution.span import spans
 from service.explain.cancel import TimeUp
 from service.explain.case import Case, Tensors, scale
-from service.explain.methods.reference import DEFAULT_TOLERANCE, FIRST_SAMPLES, GradientShapParameters
+from service.explain.methods.reference import DEFAULT_TOLERANCE, GradientShapParameters
 from service.explain.references import References
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def run(case: Case) -> Found:
@@ -57,23 +61,26 @@ def _deep_lift_shap(case: Case, compared: References) -> Found:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Draws:
-    """Samples in the order in which Captum's GradientShap draws them from the generators that one seed sets."""
+class _Round:
+    """Samples that are taken together."""
 
-    numpy: np.random.RandomState
-    torch: torch.Generator
-    references: int
-    deviations: Tensors
-    """(1, ..) of each active tensor."""
-
-    def next(self, point: Tensors, n: int) -> tuple[Tensors, NDArray[np.int64], NDArray[np.float64]]:
-        """n noisy instances (n, ..), with whom each is compared, and where between the two its gradient is taken."""
-        noisy = tuple(_noisy(p.expand(n, *p.shape[1:]), d, self.torch) for p, d in zip(point, self.deviations, strict=True))
-        return noisy, self.numpy.choice(self.references, n), self.numpy.uniform(0.0, 1.0, n)
+    references: NDArray[np.int64]
+    """(n,): with whom each is compared."""
+    places: NDArray[np.float64]
+    """(n,): where between the two its gradient is taken, 0 the reference and 1 the instance."""
 
 
-def _noisy(points: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    return points + torch.normal(0.0, deviation.expand_as(points), generator=generator) if deviation.any() else points
+def _as_captum(numbers: np.random.RandomState, references: int, n: int) -> Iterator[_Round]:
+    """One round of n samples, in the order in which Captum's GradientShap draws them."""
+    yield _Round(numbers.choice(references, n), numbers.uniform(0.0, 1.0, n))
+
+
+def _balanced(numbers: np.random.RandomState, references: int) -> Iterator[_Round]:
+    """Rounds that take every reference once, at places spread evenly over the references and, from round to round, over the
+    path of each (a rotation by the golden ratio): far fewer samples than independent draws need."""
+    first = (numbers.permutation(references) + numbers.uniform()) / references
+    for number in itertools.count():
+        yield _Round(np.arange(references), (first + number * GOLDEN) % 1.0)
 
 
 def _gradient_shap(case: Case, compared: References) -> Found:
@@ -82,24 +89,24 @@ def _gradient_shap(case: Case, compared: References) -> Found:
     problem, seed = Problem.of(case), parameters.seed
     point, rows = problem.of_active(case.point), problem.of_active(compared.points)
     deviations = tuple((parameters.noise * s).expand_as(p) for s, p in zip(problem.of_active(spans(case)), point, strict=True))
-    draws = _Draws(np.random.RandomState(seed % 2**32), torch.Generator().manual_seed(seed), compared.count, deviations)
-    tolerance = None if parameters.n_samples else parameters.tolerance or DEFAULT_TOLERANCE
-    allowed = (tolerance or 0.0) * scale(case.instance_output, compared.output)
+    numbers, noise = np.random.RandomState(seed % 2**32), torch.Generator().manual_seed(seed)
+    fixed = parameters.n_samples
+    rounds = _as_captum(numbers, compared.count, fixed) if fixed else _balanced(numbers, compared.count)
+    tolerance = None if fixed else parameters.tolerance or DEFAULT_TOLERANCE
     moved = case.instance_output - compared.output
-    mean = _Mean()
+    allowed = (tolerance or 0.0) * scale(case.instance_output, compared.output)
+    mean = _Mean(independent=fixed is not None)
     timed_out = False
     try:
-        while mean.count < (parameters.n_samples or parameters.max_samples):
-            n = parameters.n_samples or min(FIRST_SAMPLES, parameters.max_samples - mean.count)
-            noisy, chosen, places = draws.next(point, n)
-            for i in range(0, n, case.rows):
-                ends = tuple(t[i : i + case.rows] for t in noisy)
-                starts = tuple(r[chosen[i : i + case.rows]] for r in rows)
-                mean.add(_samples(problem, starts, ends, torch.from_numpy(places[i : i + case.rows])))
-            if tolerance is not None and max(mean.standard_error, abs(mean.total - moved)) <= allowed:
+        for one in rounds:
+            noisy = tuple(_noisy(p.expand(len(one.places), *p.shape[1:]), d, noise) for p, d in zip(point, deviations, strict=True))
+            samples = [_chunk(problem, one, rows, noisy, i, case.rows) for i in range(0, len(one.places), case.rows)]
+            mean.add(tuple(torch.cat(column) for column in zip(*samples, strict=True)))
+            enough = max(mean.standard_error, abs(mean.total - moved)) <= allowed
+            if not fixed and (enough or mean.count >= parameters.max_samples):
                 break
     except TimeUp:
-        if mean.count < 2:
+        if not mean.count:
             raise
         timed_out = True
     error = mean.standard_error
@@ -108,20 +115,36 @@ def _gradient_shap(case: Case, compared: References) -> Found:
     return Found(attributions, mean.count, mean.count, timed_out, parameters=found, **_described(compared))
 
 
-class _Mean:
-    """Of samples as they come, and the standard error of its sum over all elements."""
+def _noisy(points: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
+    return points + torch.normal(0.0, deviation.expand_as(points), generator=generator) if deviation.any() else points
 
-    def __init__(self) -> None:
+
+def _chunk(problem: Problem, one: _Round, references: Tensors, noisy: Tensors, start: int, rows: int) -> Tensors:
+    """Some samples (n, ..) of a round: as many as go into a pass."""
+    part = slice(start, start + rows)
+    starts, ends = tuple(r[one.references[part]] for r in references), tuple(t[part] for t in noisy)
+    return _samples(problem, starts, ends, torch.from_numpy(one.places[part]))
+
+
+class _Mean:
+    """Of samples as they come, and the standard error of its sum over all elements.
+
+    Where samples aren't `independent` their rounds stand for them: those of a round balance each other.
+    """
+
+    def __init__(self, *, independent: bool) -> None:
         self.count = 0
+        self._independent = independent
         self._sums: list[Tensor] = []
-        self._totals: list[NDArray[np.float64]] = []
+        self._totals: list[float] = []
 
     def add(self, samples: Tensors) -> None:
-        """`samples` (n, ..) of each active tensor."""
+        """A round's: (n, ..) of each active tensor."""
         sums = [s.double().sum(0) for s in samples]
         self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
-        self._totals.append(sum(s.double().flatten(1).sum(1) for s in samples).numpy())  # type: ignore[union-attr]  # there is one
-        self.count += len(samples[0])
+        totals = torch.stack([s.double().flatten(1).sum(1) for s in samples]).sum(0)  # (n,)
+        self._totals += totals.tolist() if self._independent else [float(totals.mean())]
+        self.count += len(totals)
 
     @property
     def values(self) -> Tensors:
@@ -130,13 +153,13 @@ class _Mean:
 
     @property
     def total(self) -> float:
-        return float(np.concatenate(self._totals).mean())
+        return float(np.mean(self._totals))
 
     @property
     def standard_error(self) -> float:
-        if self.count < 2:
+        if len(self._totals) < 2:
             return float("inf")
-        return float(np.concatenate(self._totals).std(ddof=1) / np.sqrt(self.count))
+        return float(np.std(self._totals, ddof=1) / np.sqrt(len(self._totals)))
 
 
 def _samples(problem: Problem, starts: Tensors, ends: Tensors, places: Tensor) -> Tensors:

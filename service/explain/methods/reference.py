@@ -8,19 +8,21 @@ from service.explain.methods.method import Method
 from service.explain.methods.parameters import ReferenceParameters
 
 DEFAULT_TOLERANCE = 0.05
-FIRST_SAMPLES = 32
-"""Samples before the standard error is first asked for."""
+FIRST_SAMPLES = 64
+"""About how many there are in the first two rounds."""
 
 
 class GradientShapParameters(ReferenceParameters):
     n_samples: int | None = Field(
-        default=None, ge=1, description="a fixed number of samples; default: until the standard error of their sum reaches 'tolerance'"
+        default=None,
+        ge=1,
+        description="a fixed number, drawn as Captum does; default: all references in turn, until 'tolerance' is reached",
     )
     tolerance: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description=f"relative standard error of the attributions' sum to reach; default {DEFAULT_TOLERANCE}, excludes 'n_samples'",
+        description=f"relative completeness and standard error of the sum to reach; default {DEFAULT_TOLERANCE}, excludes 'n_samples'",
     )
     max_samples: int = Field(default=512, ge=FIRST_SAMPLES, le=10_000, description="where 'tolerance' gives up")
     noise: float = Field(default=0.0, ge=0, le=1, description="standard deviation added to the instance, as a part of what its values span")
