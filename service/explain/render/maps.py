@@ -21,6 +21,7 @@ MOST_TILES = 64
 _TILE = 112
 """Pixels a side at least: a map of 3 x 3 must be seen too."""
 _WIDEST = 1100
+_NARROWEST, _TALLEST = 440, 900
 _BARS = 30
 _RAMP = 160
 LEVELS = Scale(
@@ -32,6 +33,10 @@ LEVELS = Scale(
 """Dark blue to yellow: cividis (Nunez, Anderton, Renslow 2018), made for colour-blind eyes."""
 
 
+WEIGHTS = Scale(SIGNED.anchors, SIGNED.lowest, "negative", "positive")
+"""Of numbers that speak neither for nor against anything."""
+
+
 def draw_maps(maps: Array, labels: Sequence[str], *, signed: bool = False) -> Picture:
     """A tile a map of `maps` (K, H, W), over the legend: each from its least to its most, or `signed` with zero neutral and one
     scale for all."""
@@ -41,7 +46,7 @@ def draw_maps(maps: Array, labels: Sequence[str], *, signed: bool = False) -> Pi
         colours = SIGNED.colours(np.clip(values / scale, -1, 1)) if signed else LEVELS.colours(_spread(values))
         tiles.append(labelled(_enlarged(colours), label))
     columns = max(1, min(math.ceil(math.sqrt(len(tiles)) * 1.3), _WIDEST // (max(tile.width for tile in tiles) + 8)))
-    colours_used = SIGNED if signed else LEVELS
+    colours_used = WEIGHTS if signed else LEVELS
     ramp = colours_used.colours(np.linspace(colours_used.lowest, 1, _RAMP))
     return below([render_grid(tiles, columns, gap=8), draw_legend(ramp, colours_used)], gap=8)
 
@@ -55,8 +60,13 @@ def draw_pictures(pictures: Sequence[Array], labels: Sequence[str]) -> Picture:
 
 
 def draw_matrix(values: Array, rows: str, columns: str) -> Picture:
-    """A matrix (rows, columns) as one map on the signed scale."""
-    return labelled(draw_maps(values[None], [f"{rows} down, {columns} across"], signed=True), "")
+    """A matrix (rows, columns) as one map on the signed scale, under the names of its axes."""
+    height, width = values.shape
+    colours = SIGNED.colours(np.clip(values / symmetric_scale(values), -1, 1))
+    size = (min(_WIDEST, max(_NARROWEST, width * 4)), min(_TALLEST, height * max(4, min(18, _NARROWEST // max(1, height)))))
+    drawn = Image.fromarray(np.ascontiguousarray(colours)).convert("RGB").resize(size, Image.Resampling.NEAREST)
+    ramp = WEIGHTS.colours(np.linspace(WEIGHTS.lowest, 1, _RAMP))
+    return below([labelled(drawn, f"{height} {rows} down, {width} {columns} across"), draw_legend(ramp, WEIGHTS)], gap=8)
 
 
 def draw_vector(values: Array, labels: Sequence[str]) -> Picture:

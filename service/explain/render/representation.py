@@ -56,9 +56,9 @@ def draw_filters(manifest: Manifest, studied: Studied) -> Picture:
     labels = [f"#{number}" for number in numbers]
     legend = "orange adds to the unit where the input is strong, blue takes from it"
     if values.ndim == 2:
-        body, seen = draw_matrix(values, axes[0], axes[1]), f"One row a unit, one column an input: {legend}."
+        body, seen = draw_matrix(values, "units", "inputs"), f"One row a unit, one column an input: {legend}."
     elif values.ndim == 3:
-        body, seen = draw_matrix(values.mean(axis=1), axes[0], axes[2]), f"One row a filter, as it runs along {axes[2]}: {legend}."
+        body, seen = draw_matrix(values.mean(axis=1), "filters", "places"), f"One row a filter, as it runs along {axes[2]}: {legend}."
     elif values.ndim == 4 and values.shape[1] == 3:
         body = draw_pictures([_coloured(one) for one in values[:MOST_TILES]], labels[:MOST_TILES])
         seen = "Each filter as a picture: it answers most where the input looks like it; grey is no weight."
@@ -87,7 +87,7 @@ def draw_visualisations(manifest: Manifest, studied: Studied) -> Picture:
         )
     unit = "standard deviations from the mean of the training data" if entry.table else "the input that excites each unit most"
     seen = (
-        f"Drawn by gradient ascent, no data: {unit}. In brackets the activation reached, as a share of the most that "
+        f"Drawn by gradient ascent, no data: {unit}. The number is the activation reached, in brackets the most that "
         f"{studied.fields['reference_instances']} real instances reach."
     )
     return figure(body, "What units look for", (f"{manifest.name}, layer {layer.name} ({layer.operator})",), seen)
@@ -168,9 +168,7 @@ def _pixels(entry: Input, values: Array) -> Array:
 def _reached(row: Row) -> str:
     name = str(row.get("label", f"unit {row['unit']}"))
     best = row["reference_activation"]
-    if best is None or best <= 0:
-        return f"{name}: {row['activation']:.3g}"
-    return f"{name} ({row['activation'] / best:.0%})"
+    return f"{name}: {row['activation']:.3g}" + ("" if best is None else f" (real {best:.3g})")
 
 
 def _deviations(entry: Input, values: Array) -> tuple[Array, list[str]]:
