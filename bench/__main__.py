@@ -8,7 +8,7 @@ from importlib import import_module
 
 import psutil
 
-_REPORTS = ("startup", "predict", "memory", "exactness", "agreement", "conformance")
+_REPORTS = ("startup", "predict", "memory", "exactness", "agreement", "conformance", "trust")
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 
 from service.errors import WhyserveError
 from service.explain.cancel import Token
@@ -14,10 +13,9 @@ from service.explain.explainer import explain
 from service.explain.methods import METHODS, resolve
 from service.explain.methods.listing import refusal, supported
 from service.explain.methods.method import Method
-from service.explain.quality.parity import parity_at
+from service.explain.quality.parity import parity_at, plausible
 from service.explain.quality.randomise import Survival, survivals
 from service.explain.subject import Subject, load
-from service.explain.trial import trial_inputs
 from service.repository.loaded import LoadedModel
 from service.verifying.report import Check, State
 from service.verifying.serving import Row
@@ -54,8 +52,7 @@ def _twin(model: LoadedModel, subject: Subject) -> Iterator[Check]:
         # A tree has no gradients, and methods by perturbation explain it; but a twin that computes something else is a fault.
         yield Check("twin", State.FAILED if status.beyond_parity else State.NOTE, f"none: {status.reason}")
         return
-    graph = onnx.load(model.bundle.model_file)
-    errors = {rows: parity_at(subject, trial_inputs(subject.manifest, subject.served.inputs, graph, rows)) for rows in BATCHES}
+    errors = {rows: parity_at(subject, plausible(model.bundle, subject, rows)) for rows in BATCHES}
     known = {rows: error for rows, error in errors.items() if error is not None}
     layers = len(subject.faithful.modules_by_node)
     if not known:
@@ -97,7 +94,7 @@ def _instances(model: LoadedModel, subject: Subject, rows: Sequence[Row], n: int
     """(1, ..) by graph input: the golden requests' own, else plausible ones."""
     if rows:
         return [{name: np.asarray(tensor)[None] for name, tensor in row.items()} for row in rows[:n]]
-    feeds = trial_inputs(subject.manifest, subject.served.inputs, onnx.load(model.bundle.model_file), n)
+    feeds = plausible(model.bundle, subject, n)
     return [{name: array[i : i + 1] for name, array in feeds.items()} for i in range(n)]
 
 

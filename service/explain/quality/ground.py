@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from service.errors import BadParameter
-from service.explain import scalar
+from service.explain import references, scalar
 from service.explain.attribution import Found
-from service.explain.case import FORWARD_ROWS, Arrays, Case
+from service.explain.case import FORWARD_ROWS, Arrays, Case, Tensors
 from service.explain.features import absent
 from service.explain.quality.units import Units, units_of, window
 from service.explain.scalar import Scalar
 
 Array = NDArray[Any]
+REFERENCES = 4
+"""Of a reference set, evenly spaced ones that stand for it: each multiplies the rows of every figure."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,8 @@ class Ground:
     instance: Mapping[str, Array]
     """(1, ..) by input."""
     baseline: Mapping[str, Array]
-    """(1, ..), or (A, ..): of an input where nothing stands for nothing, each other value in turn, the answer being the mean."""
+    """(1, ..), or (A, ..): a few typical instances, or of an input where nothing stands for nothing each other value, in turn; the
+    answer is the mean."""
     layouts: Mapping[str, Units]
     numbers: Mapping[str, Array]
     """By input: for each unit of its layout the number here, -1 where there is nothing to remove, or where units that the method
@@ -125,6 +128,10 @@ def ground_of(case: Case, found: Found) -> Ground:
 
 def _ends(case: Case, found: Found) -> tuple[Arrays, Arrays, bool]:
     """The instance (1, ..) and its baseline (A, ..), by input, and whether they are inputs: as the method itself took them."""
+    if "reference" in case.request.method.needs:
+        typical = references.of(case).points
+        some = np.unique(np.linspace(0, len(typical[0]) - 1, REFERENCES).round().astype(int))
+        return _by_input(case, case.point), _by_input(case, tuple(t[some] for t in typical)), False
     if not case.request.method.needs_twin:
         chosen = absent.choose(case)
         rows = {name: chosen[name].rows for name in found.attributions}
@@ -132,9 +139,11 @@ def _ends(case: Case, found: Found) -> tuple[Arrays, Arrays, bool]:
         if len(known) == len(rows) or not rows.keys() <= case.subject.at.keys():
             # What has a baseline behind the cut only, while others have theirs before it, stays as it is.
             return {name: case.feeds[name] for name in known}, known, True
-    points = zip(case.subject.at, case.point, case.baseline.point, strict=True)
-    ends = {name: (x.numpy(), b.numpy()) for name, x, b in points}
-    return {name: x for name, (x, _) in ends.items()}, {name: b for name, (_, b) in ends.items()}, False
+    return _by_input(case, case.point), _by_input(case, case.baseline.point), False
+
+
+def _by_input(case: Case, tensors: Tensors) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in zip(case.subject.at, tensors, strict=True)}
 
 
 def _by_unit(elements: Array, layout: Units) -> Array:

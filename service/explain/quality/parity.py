@@ -1,16 +1,24 @@
-"""The twin against the served model on any number of rows."""
+"""The twin against the served model on any number of rows, and plausible rows to try it on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import onnx
 import torch
 from numpy.typing import NDArray
 
 from service.errors import WhyserveError
 from service.explain.parity import parity_error
 from service.explain.subject import Subject, attributed
+from service.explain.trial import trial_inputs
+from service.repository.bundle import Bundle
+
+
+def plausible(bundle: Bundle, subject: Subject, rows: int) -> dict[str, NDArray[Any]]:
+    """Random rows (N, ..) by graph input, within what the manifest tells of them."""
+    return trial_inputs(subject.manifest, subject.served.inputs, onnx.load(bundle.model_file), rows)
 
 
 def parity_at(subject: Subject, feeds: Mapping[str, NDArray[Any]]) -> float | None:

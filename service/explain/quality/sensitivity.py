@@ -83,10 +83,10 @@ def _room(case: Case, name: str, place: int) -> _Room:
         return _Room(np.zeros(()))  # it attributes to the discrete input itself, which has no neighbours
     if inside:
         return _Room(_spanned(case, place))
+    if entry.audio:  # what this sound spans: a part of full scale would drown a quiet one in noise
+        return _Room(_spanned(case, place), -1.0, 1.0)
     if entry.range is not None:
         return _Room(np.asarray(entry.range[1] - entry.range[0]), *entry.range)
-    if entry.audio:
-        return _Room(np.asarray(2.0), -1.0, 1.0)
     if entry.table and all(c.categories or _wide(c) is not None for c in entry.table.columns):
         return _Room(np.asarray([0.0 if c.categories else _wide(c) for c in entry.table.columns]))
     return _Room(_spanned(case, place))

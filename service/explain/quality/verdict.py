@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -198,9 +198,15 @@ def _text(grade: Grade, findings: Sequence[Finding]) -> str:
         "Can't be told": [f for f in findings if f.grade is Grade.UNKNOWN],
     }
     parts = [f"{name}: {'; '.join(f.words for f in group)}." for name, group in groups.items() if group]
-    remedies = dict.fromkeys(remedy for f in findings if f.grade is not Grade.GOOD for remedy in f.remedies)
+    remedies = _distinct(remedy for f in findings if f.grade is not Grade.GOOD for remedy in f.remedies)
     helps = [f"What may help: {' or '.join(remedies)}."] if remedies and grade is not Grade.GOOD else []
     return " ".join([_HEADS[grade], *parts, *helps])
+
+
+def _distinct(remedies: Iterable[str]) -> list[str]:
+    """Each once, and one other method at most."""
+    kinds = {remedy.partition(",")[0]: remedy for remedy in reversed(list(remedies))}
+    return list(reversed(kinds.values()))
 
 
 def _percent(value: float) -> str:
