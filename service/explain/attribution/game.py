@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One input of the game: its features are the columns `place` of a row of zeros and ones."""
+    """One input of the game: its features are the columns `place` among all features."""
 
     name: str
     features: Features
@@ -40,19 +40,21 @@ class Part:
     place: slice
 
     def mixed(self, present: Array, turns: Array) -> Array:
-        """Rows (N, ..), for present (N, K) and which of `absent` stands in each row (N,)."""
+        """Rows (N, ..), for all features' presence (N, ..) and which of `absent` stands in each row (N,)."""
         absent = self.absent if len(self.absent) == 1 else self.absent[turns % len(self.absent)]
         return self.features.mix(present[:, self.place], self.x, absent)
 
 
 class Game:
-    """`features` and `absent` by input of the manifest; without `absent` a row of the game has to say which of what is absent
-    stands in it (`turns`). Counts the rows that the served model computes."""
+    """`features` and `absent` by input of the manifest. Features that are what stands in their place change nothing: they have
+    no part in the game and no attribution, unless `whole` says otherwise. Counts the rows that the served model computes."""
 
-    def __init__(self, case: Case, features: Mapping[str, Features], absent: Mapping[str, Absent]) -> None:
+    def __init__(self, case: Case, features: Mapping[str, Features], absent: Mapping[str, Absent], *, whole: bool = False) -> None:
         self._case = case
         self.parts = _parts(case, features, absent)
-        self.count = sum(part.features.count for part in self.parts)
+        self._idle = np.concatenate([part.features.idle(part.x, part.absent) for part in self.parts])
+        self._active = np.arange(len(self._idle)) if whole else np.flatnonzero(~self._idle)
+        self.count = len(self._active)
         """K."""
         self.turns = max(len(part.absent) for part in self.parts)
         """Rows of the model for one row of the game."""
@@ -66,6 +68,8 @@ class Game:
     @cached_property
     def empty(self) -> float:
         """F where every feature is left out."""
+        if self.count == 0:
+            return self.full
         return float(self._asked(np.zeros((1, self.count), bool))[0])
 
     @cached_property
@@ -101,11 +105,13 @@ class Game:
 
     def attributions(self, values: Array) -> dict[str, Array]:
         """Those of the features (K,) as those of the inputs' elements, by input."""
-        return {part.name: part.features.spread(values[part.place]) for part in self.parts}
+        every = self._every(values)
+        return {part.name: part.features.spread(every[part.place]) for part in self.parts}
 
     def drawing(self, values: Array) -> dict[str, Any]:
         """What else an answer shows: of the one input, or by input."""
-        drawn = {part.name: part.features.drawing(values[part.place]) for part in self.parts}
+        every = self._every(values)
+        drawn = {part.name: part.features.drawing(every[part.place]) for part in self.parts}
         if len(self.parts) == 1:
             return dict(drawn[self.parts[0].name])
         fields = dict.fromkeys(field for drawing in drawn.values() for field in drawing)
@@ -114,8 +120,15 @@ class Game:
     @property
     def described(self) -> Any:
         """The features, as an answer's `parameters` name them."""
-        every = {part.name: part.features.described for part in self.parts}
+        idle = {part.name: int(self._idle[part.place].sum()) for part in self.parts}
+        every = {p.name: dict(p.features.described) | ({"as_baseline": idle[p.name]} if idle[p.name] else {}) for p in self.parts}
         return next(iter(every.values())) if len(every) == 1 else every
+
+    def _every(self, values: Array) -> Array:
+        """Those of the features in the game (K,) among all features'."""
+        every = np.zeros(len(self._idle))
+        every[self._active] = values
+        return every
 
     # ------------------------------------------------------------------------------------------------ the served model
 
@@ -131,7 +144,9 @@ class Game:
         case, served = self._case, self._case.subject.served
         case.token.check()
         self.rows += len(present)
-        mixed = {part.tensor: part.mixed(present, turns) for part in self.parts}
+        there = np.ones((len(present), len(self._idle)), bool)
+        there[:, self._active] = present
+        mixed = {part.tensor: part.mixed(there, turns) for part in self.parts}
         feeds = {name: mixed.get(name, np.repeat(array, len(present), 0)) for name, array in case.feeds.items()}
         cut = {tensor: array for tensor, array in mixed.items() if tensor not in feeds}
         try:

@@ -32,7 +32,7 @@ def run(case: Case) -> Found:
     windows = {e.name: _window(_of(parameters.window, e.name, shapes), e, shapes[e.name]) for e in inputs}
     strides = {e.name: _stride(_of(parameters.stride, e.name, shapes), e, windows[e.name], shapes[e.name]) for e in inputs}
     missing = absent.choose(case)
-    game = Game(case, {name: groups for name, (groups, _) in slid.items()}, missing)
+    game = Game(case, {name: groups for name, (groups, _) in slid.items()}, missing, whole=True)
     captum = captum_class(case.request.method)(game.forward)
     found = captum.attribute(
         tuple(torch.ones(1, *shape) for shape in shapes.values()),

@@ -34,7 +34,7 @@ def _ablation(case: Case) -> Found:
     missing = absent.choose(case)
     game = Game(case, choose(case.request, case.subject.manifest, case.feeds), missing)
     captum = captum_class(case.request.method)(game.forward)
-    values = captum.attribute(game.ones, baselines=0, perturbations_per_eval=AT_ONCE)[0].numpy()
+    values = captum.attribute(game.ones, baselines=0, perturbations_per_eval=AT_ONCE)[0].numpy() if game.count else np.zeros(0)
     return Found(
         game.attributions(values),
         steps=game.count,
@@ -52,7 +52,7 @@ def _permutation(case: Case) -> Found:
     parameters = case.request.parameters
     assert isinstance(parameters, PermutationParameters)  # the table says so
     drawn, warnings = _drawn(case, parameters.n_samples)
-    game = Game(case, choose(case.request, case.subject.manifest, case.feeds), drawn)
+    game = Game(case, choose(case.request, case.subject.manifest, case.feeds), drawn, whole=True)
     draws = game.turns
     captum = captum_class(case.request.method)(
         lambda present, turns: torch.from_numpy(_in_turn(game, case, present, turns)), perm_func=_left_out

@@ -59,6 +59,8 @@ def _in_orders(case: Case, game: Game, orders: Iterator[Sequence[int]]) -> tuple
     """What each feature adds in each order, (S, K), and whether the time was up. Raises TimeUp before the first is whole."""
     captum = captum_class(case.request.method)(game.forward)
     found: list[Array] = []
+    if game.count == 0:
+        return np.zeros((1, 0)), False
     for order in orders:
         captum.permutation_generator = lambda *_, order=order: iter([order])
         try:
@@ -72,4 +74,4 @@ def _in_orders(case: Case, game: Game, orders: Iterator[Sequence[int]]) -> tuple
 
 def _standard_error(found: Array) -> float | None:
     """The largest of the features' standard errors, in F's unit; None from one order, which tells none."""
-    return float(found.std(0, ddof=1).max() / math.sqrt(len(found))) if len(found) > 1 else None
+    return float(found.std(0, ddof=1).max(initial=0.0) / math.sqrt(len(found))) if len(found) > 1 else None

@@ -59,7 +59,7 @@ def kernel_shap(case: Case) -> Found:
     captum = captum_class(case.request.method)(fit.game.forward)
     captum.similarity_func = weight
     captum.interpretable_model = Constrained(fit.game.full - fit.game.empty, fit.game.empty)
-    most = 2**fit.game.count - 2 if exact else parameters.n_samples
+    most = max(0, 2**fit.game.count - 2) if exact else parameters.n_samples
     return fit.found(captum, draws, most, least=fit.game.count, exact=exact)
 
 
@@ -121,7 +121,7 @@ class _Fit:
                 warnings.simplefilter("ignore")  # Captum's, where the draws end before `n_samples`
                 values = self._attribute(captum, most, taken, least)
         else:
-            values = np.asarray([game.full - game.empty])
+            values = np.full(game.count, game.full - game.empty)
         timed_out = game.count > 1 and len(taken) < most
         return Found(
             game.attributions(values),

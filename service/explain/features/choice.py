@@ -118,5 +118,5 @@ def cells(entry: Input, x: Array) -> tuple[Groups, tuple[int, ...]]:
         from service.explain.features import picture
 
         numbers = picture.of_elements(picture.pixels(entry.image), x, entry.image)
-        return Groups(numbers, "pixels"), (entry.image.height, entry.image.width)
-    return Groups(elements(x.shape), "elements"), x.shape or (1,)
+        return Groups(numbers, {"kind": "pixels"}), (entry.image.height, entry.image.width)
+    return Groups(elements(x.shape), {"kind": "elements"}), x.shape or (1,)

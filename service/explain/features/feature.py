@@ -19,11 +19,14 @@ class Features(Protocol):
     def count(self) -> int: ...
 
     @property
-    def described(self) -> Any:
+    def described(self) -> Mapping[str, Any]:
         """As an answer's `parameters` name them."""
 
     def mix(self, present: Array, x: Array, absent: Array) -> Array:
         """Rows (N, ..) that are `x` (1, ..) where a feature is present, (N, count) bool, and `absent` (1 or N, ..) elsewhere."""
+
+    def idle(self, x: Array, absent: Array) -> Array:
+        """Which features (count,) bool leaving out changes nothing, since `absent` (A, ..) is there what `x` (1, ..) is."""
 
     def spread(self, values: Array) -> Array:
         """Attributions of the features (count,) to those of the input's elements (..), float32, so that sums are kept: a
@@ -39,7 +42,7 @@ class Groups:
     out."""
 
     of: Array
-    described: Any
+    described: Mapping[str, Any]
 
     @property
     def count(self) -> int:
@@ -50,6 +53,15 @@ class Groups:
         chosen = present[:, self.of]  # (N, ..)
         chosen = chosen.reshape(*chosen.shape, *(1,) * (x.ndim - chosen.ndim))
         return np.where(chosen, x, absent.astype(x.dtype))
+
+    def idle(self, x: Array, absent: Array) -> Array:
+        other = absent.astype(x.dtype)
+        same = x == other
+        if x.dtype.kind == "f":
+            same |= np.isnan(x) & np.isnan(other)
+        same = same.all(axis=(0, *range(1 + self.of.ndim, x.ndim)))  # the input's shape
+        changed = np.bincount(self.of.reshape(-1), np.broadcast_to(~same, self.of.shape).reshape(-1), self.count)
+        return np.asarray(changed == 0)
 
     def spread(self, values: Array) -> Array:
         sizes = np.bincount(self.of.reshape(-1), minlength=self.count)

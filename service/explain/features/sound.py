@@ -45,7 +45,7 @@ class Patches:
         return self.stretches * (len(self.band_edges) - 1)
 
     @property
-    def described(self) -> Any:
+    def described(self) -> Mapping[str, Any]:
         return {"kind": "patches", "count": self.count, "stretches": self.stretches, "bands": len(self.band_edges) - 1}
 
     @cached_property
@@ -75,6 +75,12 @@ class Patches:
         kept = difference * present[:, self._patch_of_bin]  # (N, rows, frames)
         mixed = other + self.frames.inverse(kept, self.samples)
         return mixed.reshape(-1, *self.shape).astype(x.dtype)
+
+    def idle(self, x: Array, absent: Array) -> Array:
+        """As where both are silent."""
+        difference = self.frames.transform(x.reshape(1, self.samples) - absent.reshape(-1, self.samples).astype(np.float64))
+        changed = np.bincount(self._patch_of_bin.reshape(-1), np.abs(difference).max(0).reshape(-1), self.count)
+        return np.asarray(changed == 0)
 
     def spread(self, values: Array) -> Array:
         """A patch's attribution evenly over the samples of its stretch of time, whatever its frequencies."""

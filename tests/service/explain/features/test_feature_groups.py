@@ -83,12 +83,13 @@ def test_a_large_tensor_is_cut_into_blocks_and_a_small_one_is_not() -> None:
 
 
 def test_groups_mix_and_spread() -> None:
-    groups = Groups(np.asarray([[0, 0, 1], [2, 1, 1]]), "any")
+    groups = Groups(np.asarray([[0, 0, 1], [2, 1, 1]]), {})
     x, absent = np.arange(1.0, 7.0, dtype=np.float32).reshape(1, 2, 3), np.zeros((1, 2, 3))
     mixed = groups.mix(np.asarray([[True, False, True], [False, True, False]]), x, absent)
     np.testing.assert_array_equal(mixed, [[[1, 2, 0], [4, 0, 0]], [[0, 0, 3], [0, 5, 6]]])
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(groups.spread(np.asarray([1.0, 3.0, -2.0])), [[0.5, 0.5, 1], [-2, 1, 1]])
+    assert groups.idle(np.asarray([[[1, 1, 0], [5, 0, 0]]]), np.asarray([[[1, 1, 0], [4, 0, 0]]])).tolist() == [True, True, False]
     embedded = np.ones((1, 2, 3, 4), np.float32)  # behind the input's own axes: an embedding
     assert groups.mix(np.ones((5, 3), bool), embedded, np.zeros((1, 1, 1, 1))).shape == (5, 2, 3, 4)
 

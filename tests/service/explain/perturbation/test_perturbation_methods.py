@@ -60,6 +60,22 @@ def test_lime_says_how_well_its_line_fits(subjects) -> None:
     assert product.fields["fit"] == pytest.approx(2 / 3, abs=0.03)
 
 
+@pytest.mark.parametrize("method", EVERY)
+def test_what_is_as_the_baseline_has_no_part_in_it(subjects, images, method) -> None:
+    """Shapley's axiom of the dummy, which draws alone keep only roughly."""
+    image = images[:1].copy()
+    image[:, :, :, 6:] = 0  # black already
+    asked = {"method": method} | ({"features": "grid", "n_features": 36, "n_samples": 40} if method in SAMPLED else {})
+    (found,) = ask(subjects["cnn"], {"image": image}, **asked)
+    right = found.attributions["image"][0, :, 6:]
+    assert not (right[:, 3:] if method == "occlusion" else right).any()
+    assert found.attributions["image"][0, :, :6].any()
+    (nothing,) = ask(subjects["cnn"], {"image": np.zeros_like(image)}, **asked)
+    assert not nothing.attributions["image"].any()
+    assert nothing.fields["baseline_output"] == nothing.fields["instance_output"]
+    assert nothing.fields["converged"]
+
+
 def _on_squares(bundles, image: np.ndarray, target: int):
     """F of the bundle `cnn` for sets of four squares, by ONNX Runtime."""
 
