@@ -28,7 +28,8 @@ def report(count: int = COUNT) -> str:
             markdown(("method", *columns), rows),
             "\nRefused:\n",
             *(f"- {reason}" for reason in reasons),
-            f"\nCNN, DeepLIFT SHAP where ReLU and MaxPool share a tensor: median relative completeness error of Captum {theirs:.2g}, ours {ours:.2g}",
+            "\nCNN, DeepLIFT SHAP where ReLU and MaxPool share a tensor, median relative completeness error: "
+            f"Captum {theirs:.2g}, ours {ours:.2g}",
         )
     )
 

@@ -17,10 +17,11 @@ from service.explain import references
 from service.explain.attribution.found import Found
 from service.explain.attribution.hooked import EXPORTED, Hooked
 from service.explain.attribution.hooks import COMPLETE, must_be_complete
-from service.explain.attribution.problem import Problem, captum_class, expanded, first_rows, without_noise
+from service.explain.attribution.problem import Problem, captum_class, expanded, without_noise
 from service.explain.attribution.span import spans
 from service.explain.cancel import TimeUp
 from service.explain.case import Case, Tensors, scale
+from service.explain.methods import find
 from service.explain.methods.reference import DEFAULT_TOLERANCE, GradientShapParameters
 from service.explain.references import References
 
@@ -42,14 +43,16 @@ def _described(compared: References) -> dict[str, Any]:
 def _deep_lift_shap(case: Case, compared: References) -> Found:
     """The mean of DeepLIFT against each reference, so many at a time as fit into a pass, each of which takes two rows."""
     method, problem = case.request.method, Problem.of(case)
-    captum = captum_class(method)(Hooked(case, problem, method))
+    captum = captum_class(find("deep_lift"))(Hooked(case, problem, method))  # Captum's DeepLiftShap refuses a single reference
     at_once = max(1, case.rows // 2)
     sums: list[Tensor] = []
     for start in range(0, compared.count, at_once):
         chunk = tuple(t[start : start + at_once] for t in problem.of_active(compared.points))
-        attribute = functools.partial(captum.attribute, problem.leaves, chunk, additional_forward_args=problem.arguments)
-        found = first_rows(without_noise(attribute))
-        sums = [s + f.double() * len(chunk[0]) for s, f in zip(sums or [torch.zeros(())] * len(found), found, strict=True)]
+        n = len(chunk[0])
+        instance = tuple(t.repeat(n, *(1,) * (t.dim() - 1)) for t in problem.of_active(case.point))
+        arguments = expanded(problem.arguments, n)
+        found = without_noise(functools.partial(captum.attribute, instance, chunk, additional_forward_args=arguments))
+        sums = [s + f.detach().double().sum(0) for s, f in zip(sums or [torch.zeros(())] * len(found), found, strict=True)]
     means = tuple((s / compared.count).to(torch.float32) for s in sums)
     chosen = {**EXPORTED, "tolerance": COMPLETE}
     found_all = Found(problem.attributions(means), compared.count, 2 * compared.count, parameters=chosen, **_described(compared))
