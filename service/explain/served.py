@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import onnx.shape_inference
 from numpy.typing import NDArray
-from onnx.utils import Extractor
 
 from service.engine.session import Session
 
@@ -40,7 +39,7 @@ class Served:
         whole.CopyFrom(shown)
         whole.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in inner)
         self._whole = _session(whole, threads)
-        self._tail = _session(Extractor(shown).extract_model([*at, *also], [*outputs, *show]), threads) if at else self._whole
+        self._tail = _session(_behind(shown, [*at, *also], [*outputs, *show]), threads) if at else self._whole
         self.outputs = tuple(outputs)
         self.inputs = self._whole.inputs
         self.bytes_a_row = _widest(model) * 2
@@ -53,6 +52,42 @@ class Served:
     def tail(self, feeds: Mapping[str, Array]) -> Arrays:
         """Outputs by name, from cut tensors and the other inputs; without a cut from the inputs."""
         return _run(self._tail, feeds)
+
+
+def _behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The part of a model from some of its tensors to others. (onnx.utils.Extractor loses what only subgraphs read.)"""
+    graph = model.graph
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    kept: set[int] = set()
+    read: set[str] = set(outputs)
+    waiting = [name for name in outputs if name not in inputs]
+    while waiting:
+        index = makers.get(waiting.pop())
+        if index is not None and index not in kept:
+            kept.add(index)
+            names = _reads(graph.node[index])
+            waiting.extend(names - set(inputs))
+            read |= names
+    values = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output)}
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    part.graph.Clear()
+    part.graph.name = graph.name
+    part.graph.node.extend(node for index, node in enumerate(graph.node) if index in kept)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
+    part.graph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in read)
+    part.graph.input.extend(values.get(name, onnx.ValueInfoProto(name=name)) for name in inputs)
+    part.graph.output.extend(values.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    return part
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, and what its subgraphs read (of this graph or, harmlessly, of their own)."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            names |= {o.name for o in inner.output}.union(*(_reads(n) for n in inner.node))
+    return names - {""}
 
 
 def _session(model: onnx.ModelProto, threads: int) -> Session:

@@ -13,6 +13,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 from torch import nn
 
+from service.explain.served import Served
 from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
 
 FLOAT = T.FLOAT
@@ -326,3 +327,30 @@ def test_a_long_chain_is_built_run_and_differentiated() -> None:
 def test_wrong_number_of_inputs_is_an_error(network) -> None:
     with pytest.raises(TypeError, match="expected 1 inputs"):
         build(network)(np.zeros(1), np.zeros(1))
+
+
+def test_a_cut_before_control_flow_computes_what_the_whole_computes() -> None:
+    """Branches read the cut tensor and a constant of the graph around them; in ONNX Runtime as in the twin."""
+
+    def branch(name: str, op: str) -> onnx.GraphProto:
+        made = helper.make_tensor_value_info(name, FLOAT, None)
+        return helper.make_graph([helper.make_node(op, ["embedded", "k"], [name])], name, [], [made])
+
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+        helper.make_node("Cast", ["ids"], ["numbers"], to=FLOAT),
+        helper.make_node("ReduceSum", ["numbers"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["chosen"], then_branch=branch("t", "Mul"), else_branch=branch("e", "Add")),
+        helper.make_node("Tanh", ["chosen"], ["y"]),
+    ]
+    constants = {"table": weights(5, 3), "zero": np.float32(0), "k": np.float32(2)}
+    model = model_of(nodes, [("ids", T.INT64, ["n", "t"])], [("y", FLOAT, ["n", "t", 3])], constants)
+    served, cut = Served(model, ["embedded"], ["ids"]), build(model).cut({"ids": "embedded"})
+    ids = np.asarray([[1, 2, 3], [0, 1, 2]])
+    ran = served.run({"ids": ids})
+    np.testing.assert_allclose(served.tail({"embedded": ran["embedded"], "ids": ids})["y"], ran["y"])
+    leaf = torch.from_numpy(ran["embedded"]).requires_grad_()
+    (y,) = cut.tail(leaf, ids)
+    np.testing.assert_allclose(y.detach().numpy(), ran["y"], atol=1e-6)
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), leaf)[0], 2 * (1 - y.detach() ** 2))
