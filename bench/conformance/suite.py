@@ -39,7 +39,8 @@ def report() -> str:
     names = [f"{reason}: {', '.join(sorted(found))}" for (column, reason), found in sorted(tally.failed.items()) if column == COLUMNS[1]]
     return "\n\n".join(
         (
-            'Cases of the onnx package\'s backend test suite passed. "Twin in torch" computes no step in numpy; "with numpy" may.',
+            'Cases of the onnx package\'s backend test suite passed. "Twin in torch" computes no step in numpy; "with numpy" may. '
+            "ONNX Runtime is handed types that numpy lacks as OrtValues; by plain arrays alone it takes fewer cases (1,689 of version 1.32).",
             markdown(("kind", "cases", *COLUMNS), [*kinds, total]),
             "Failures by reason",
             markdown(("reason", *COLUMNS), failures),
