@@ -40,7 +40,7 @@ def report() -> str:
     return "\n\n".join(
         (
             'Cases of the onnx package\'s backend test suite passed. "Twin in torch" computes no step in numpy; "with numpy" may. '
-            "ONNX Runtime is handed types that numpy lacks as OrtValues; by plain arrays alone it takes fewer cases (1,689 of version 1.32).",
+            "ONNX Runtime is handed types that numpy lacks as OrtValues; by plain arrays alone it takes fewer (version 1.32: 1,689).",
             markdown(("kind", "cases", *COLUMNS), [*kinds, total]),
             "Failures by reason",
             markdown(("reason", *COLUMNS), failures),
