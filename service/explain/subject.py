@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.engine.session import Session
-from service.errors import WhyserveError
+from service.errors import BadBundle, WhyserveError
 from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.detect import attribute_at, ending
 from service.explain.parity import limit, parity_error
@@ -22,7 +22,7 @@ from service.explain.reference_file import read
 from service.explain.served import Served
 from service.explain.status import TwinStatus
 from service.explain.trial import trial_inputs
-from service.explain.twin import Twin, UnsupportedOperators, build, fold
+from service.explain.twin import BadGraph, Twin, UnsupportedOperators, build, fold
 from service.explain.twin.module import Segment
 from service.explain.twin.rebatch import rebatched
 from service.manifest import Manifest
@@ -84,7 +84,10 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
 
 def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
     """The subject whose twin is made from `rebuilt`, tried against the served `model`."""
-    faithful = build(rebuilt)
+    try:
+        faithful = build(rebuilt)
+    except BadGraph as error:
+        raise BadBundle(f"the graph can't be read: {error}") from None
     declared = dict(manifest.explain.attribute_at) if manifest.explain else attribute_at(model)
     inputs = {entry.name: entry for entry in manifest.inputs}
     at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
@@ -109,7 +112,9 @@ def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
 def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
     served, twin = subject.served, subject.twin
     gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
-    status = TwinStatus(parity_error=None, parity_limit=limit(model), gradient_gaps=gaps)
+    status = TwinStatus(
+        parity_error=None, parity_limit=limit(model), gradient_gaps=gaps, straight_through=tuple(dict.fromkeys(twin.straight_through))
+    )
     if not subject.at:
         return status.model_copy(update={"problem": "none of the model's inputs is a float, and explain.attribute_at names no tensor"})
     if subject.segment(twin.output_names).unsupported:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 from service.errors import NotExplainable
@@ -57,10 +58,13 @@ class Score(nn.Module):
 class Hooked(nn.Module):
     """Called as `Problem.reordered`: the active tensors (N, ..), then the arguments; gives F (N,).
 
-    Raises NotExplainable where `method` can't be had of this F.
+    `dtype`: what the layers compute in, where that isn't what the graph says. Raises NotExplainable where `method` can't be had
+    of this F.
     """
 
-    def __init__(self, case: Case, problem: Problem, method: Method, layer_for: LayerFor = lambda _: None) -> None:
+    def __init__(
+        self, case: Case, problem: Problem, method: Method, layer_for: LayerFor = lambda _: None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
         segment = case.subject.segment((case.scalar.tensor,), faithful=True)
         self.path = uses(segment, tuple(case.subject.at.values()))
@@ -73,8 +77,8 @@ class Hooked(nn.Module):
             name = use.step.node.name
             layer = fresh(use.module) if use.module is not None else layer_for(use)
             if layer is not None:
-                layers[name] = layer
-                steps[name] = replace(use.step, compute=_through(layer, use))
+                layers[name] = layer if dtype is None else layer.to(dtype)
+                steps[name] = replace(use.step, compute=_through(layer, use, dtype))
         program = replace(segment.program, steps=tuple(steps.get(s.node.name, s) for s in segment.program.steps))
         for name, layer in layers.items():
             self.add_module(name, layer)
@@ -110,13 +114,13 @@ def fresh(module: nn.Module) -> nn.Module:
     return twin
 
 
-def _through(layer: nn.Module, use: Use) -> Compute:
+def _through(layer: nn.Module, use: Use, dtype: torch.dtype | None) -> Compute:
     """The step's computation with this layer, whose inputs nobody else reads."""
     inner = use.step.compute
     assert inner is not None  # a segment with unsupported steps has no twin to be hooked
 
     def compute(inputs: Sequence[Value], scope: Scope) -> tuple[Value, ...]:
-        own: list[Any] = list(inputs)
+        own: list[Any] = [_as(dtype, value) for value in inputs]
         for place in use.active:
             own[place] = own[place].clone()
         if not isinstance(layer, FunctionLayer):
@@ -131,6 +135,11 @@ def _through(layer: nn.Module, use: Use) -> Compute:
         return (layer(*(own[place] for place in use.active)),)
 
     return compute
+
+
+def _as(dtype: torch.dtype | None, value: Value) -> Value:
+    """A float tensor in `dtype`: constants and casts of the graph have their own."""
+    return value.to(dtype) if dtype is not None and isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _ends(hooked: nn.Module, scalar: Scalar) -> tuple[str, ...]:

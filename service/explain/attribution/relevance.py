@@ -10,6 +10,7 @@ they are. For a ReLU network the epsilon rule is then input times gradient
 from __future__ import annotations
 
 import numpy as np
+import torch
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
 from torch import nn
 
@@ -24,19 +25,21 @@ _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.
 
 
 def relevance(case: Case) -> Found:
-    """Relevance of the attributed tensors. Raises NotExplainable, Untrusted."""
+    """Relevance of the attributed tensors, computed in float64: the rules divide by what layers give, and where that is near 0
+    float32 leaves few digits. Raises NotExplainable, Untrusted."""
     method, problem, parameters = case.request.method, Problem.of(case), case.request.parameters
     assert isinstance(parameters, LrpParameters)  # the table says so
-    hooked = Hooked(case, problem, method, _layer_for)
+    hooked = Hooked(case, problem, method, _layer_for, torch.float64)
     for layer in hooked.children():
         if type(layer) not in PASSED:
             layer.rule = _rule(layer, parameters)  # Captum looks for it there
     captum = captum_class(method)(hooked)
-    found = without_noise(lambda: captum.attribute(problem.leaves, additional_forward_args=problem.arguments))
+    leaves = tuple(t.detach().double().requires_grad_() for t in problem.leaves)
+    found = without_noise(lambda: captum.attribute(leaves, additional_forward_args=problem.arguments))
     attributions = problem.attributions(first_rows(found))
     if not all(np.isfinite(a).all() for a in attributions.values()):
         raise Untrusted("relevance became infinite on the way: a layer's output is 0 there")
-    return Found(attributions, 1, 2, parameters=EXPORTED)
+    return Found(attributions, 1, 2, parameters={**EXPORTED, "computed_in": "float64"})
 
 
 def _layer_for(use: Use) -> FunctionLayer | None:

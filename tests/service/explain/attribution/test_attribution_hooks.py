@@ -82,6 +82,33 @@ def test_lrp_passes_relevance_through_the_graphs_own_scaling() -> None:
     )
 
 
+class Mixed(nn.Module):
+    """Casts on the way, and multiplies by a constant from the left, which is no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.relu, self.last = nn.Linear(3, 8), nn.ReLU(), nn.Parameter(torch.randn(2, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = self.relu(self.first(x)).double().float()
+        return (self.last @ wide.unsqueeze(-1)).squeeze(-1)
+
+
+def test_lrp_in_float64_takes_the_graphs_own_casts_and_constants_along() -> None:
+    module = Mixed()
+    subject = exported(module, Network(Mixed, (3,), 1))
+    x = torch.tensor([[0.5, -1.5, 2.0]], requires_grad=True)
+    module(x)[0, 1].backward()
+    before = {name: p.detach().clone() for name, p in subject.faithful.named_parameters()}
+    found = ask(subject, {"x": x.detach().numpy()}, method="lrp", target=1)
+    np.testing.assert_allclose(found.attributions["x"], (x * x.grad)[0].detach().numpy(), rtol=1e-4, atol=1e-6)
+    assert found.fields["parameters"]["computed_in"] == "float64"
+    for name, parameter in subject.faithful.named_parameters():
+        assert parameter.dtype == before[name].dtype
+        assert torch.equal(parameter, before[name])
+
+
 def test_deep_lift_of_a_linear_model_is_weight_times_difference(subjects) -> None:
     x = np.asarray([[1.0, -2.0, 0.3, 4.0, 0.0]], np.float32)
     w = np.random.default_rng(0).uniform(-1, 1, (4, 5)).astype(np.float32)
