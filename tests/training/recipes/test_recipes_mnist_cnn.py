@@ -36,7 +36,7 @@ def test_the_manifest_is_complete(bundle: Path):
     assert manifest.provenance.multiply_adds < 2_000_000
     assert manifest.provenance.hyperparameters["epochs"] == 6
     assert manifest.data[0].sha256.keys() >= {"train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"}
-    assert set(manifest.files) == {"model.onnx", "golden.json"}
+    assert set(manifest.files) == {"model.onnx", "golden.json", "reference.npz"}
 
 
 def test_golden_cases_cover_png_json_pictures_and_json_numbers(bundle: Path):

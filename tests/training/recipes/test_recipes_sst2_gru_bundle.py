@@ -49,7 +49,7 @@ def texts_of(case: GoldenCase) -> list[str]:
 
 
 def test_files_are_those_of_the_manifest_and_small(manifest: Manifest) -> None:
-    assert set(manifest.files) == {"model.onnx", "tokenizer.json", "golden.json"}
+    assert set(manifest.files) == {"model.onnx", "tokenizer.json", "golden.json", "reference.npz"}
     for name, digest in manifest.files.items():
         assert sha256_of(BUNDLE / name) == digest
     assert sum(file.stat().st_size for file in BUNDLE.iterdir()) < 3_000_000
