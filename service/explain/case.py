@@ -184,8 +184,9 @@ class Case:
 
     @cached_property
     def rows(self) -> int:
-        """Most rows of a pass forward and backward: one where rows depend on each other, as points of a path would, too."""
-        if not self.subject.manifest.batching.rows_independent:
+        """Most rows of a pass forward and backward: one where rows depend on each other, as points of a path would, too, or where
+        the twin takes no more."""
+        if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
         return rows_within(self.memory, self.parity.bytes_a_row)
 

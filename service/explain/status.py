@@ -21,6 +21,8 @@ class TwinStatus(BaseModel):
     """Inputs that no gradient of the output reaches."""
     problem: str = ""
     """Why there is no twin at all."""
+    one_row: bool = False
+    """Whether it runs one row at a time only: the graph fixes its batch in a way that can't be undone."""
     refused: dict[str, str] = {}
     """Methods that this twin can't carry although it passes gradients, with the reason: layers that its graph has lost."""
     straight_through: tuple[str, ...] = ()

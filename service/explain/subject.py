@@ -31,6 +31,11 @@ from service.repository.bundle import Bundle
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
+SIZES = (1, 3)
+"""Batches at which a twin is tried."""
+BATCHED = f"at batch {SIZES[-1]}"
+STACKED = ("deep_lift", "deep_lift_shap")
+"""Methods that put an instance and what it is compared with into one batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,15 +80,26 @@ def load(bundle: Bundle, threads: int = 1) -> Subject:
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
+    return replace(_tried(model, manifest, threads), reference=read(location.folder, manifest))
+
+
+def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
+    """The model as it stands or, where its twin doesn't take several rows, freed of a batch size that the export has baked in
+    (the served model keeps it, its twin needn't), or else at one row a pass."""
     subject = _assembled(model, model, manifest, threads)
-    # A batch size baked into the export: the served model keeps it, its twin needn't.
-    if "at batch 3" in subject.status.problem:
-        subject = _assembled(model, rebatched(model), manifest, threads)
-    return replace(subject, reference=read(location.folder, manifest))
+    if not (subject.status.beyond_parity or BATCHED in subject.status.problem):
+        return subject
+    others = (
+        lambda: _assembled(model, rebatched(model), manifest, threads),
+        lambda: _assembled(model, model, manifest, threads, SIZES[:1]),
+    )
+    return next((other for make in others if (other := make()).status.usable), subject)
 
 
-def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
-    """The subject whose twin is made from `rebuilt`, tried against the served `model`."""
+def _assembled(
+    model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int, sizes: tuple[int, ...] = SIZES
+) -> Subject:
+    """The subject whose twin is made from `rebuilt`, tried against the served `model` at batches of these sizes."""
     try:
         faithful = build(rebuilt)
     except BadGraph as error:
@@ -100,7 +116,7 @@ def _assembled(model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manif
     weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
     made = functools.partial(Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={})
     untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
-    return made(status=_try_out(model, untried))
+    return made(status=_try_out(model, untried, sizes))
 
 
 def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
@@ -109,7 +125,7 @@ def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
     return {name: end.before for name, end in ends.items() if end is not None}
 
 
-def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
+def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -> TwinStatus:
     served, twin = subject.served, subject.twin
     gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
     status = TwinStatus(
@@ -120,7 +136,7 @@ def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
     if subject.segment(twin.output_names).unsupported:
         return status.model_copy(update={"unsupported": subject.segment(twin.output_names).unsupported})
     errors, reached = [], set()
-    for rows in (1, 3):
+    for rows in sizes:
         feeds = trial_inputs(subject.manifest, served.inputs, model, rows)
         try:
             ran = served.run(feeds)
@@ -137,6 +153,8 @@ def _try_out(model: onnx.ModelProto, subject: Subject) -> TwinStatus:
     missing = tuple(name for name in subject.at if name not in reached) if errors else ()
     update: dict[str, Any] = {"parity_error": max(errors, default=None), "no_gradient": missing}
     update["refused"] = _refused(subject)
+    if update.setdefault("one_row", sizes != SIZES):
+        update["refused"] |= dict.fromkeys(STACKED, "the graph takes one row at a time")
     if errors and not reached:
         update["problem"] = "no gradient of its outputs reaches any input" + (f" (operators in numpy: {', '.join(gaps)})" if gaps else "")
     return status.model_copy(update=update)

@@ -10,7 +10,10 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper
 
+from service.explain.cancel import Token
+from service.explain.explainer import explain
 from service.explain.memory import Saved, rows_within
+from service.explain.methods import resolve
 from service.explain.parity import limit, parity_error
 from service.explain.subject import load
 from service.manifest import MANIFEST_FILE
@@ -120,6 +123,28 @@ def test_a_bare_model_is_a_subject_too(tmp_path) -> None:
 def test_a_fixed_batch_is_tried_batch_by_batch(tmp_path) -> None:
     at = bundle_of(tmp_path, [helper.make_node("Tanh", ["x"], ["y"])], [("x", T.FLOAT, [1, 3])], [("y", T.FLOAT, [1, 3])])
     assert load(read_bundle(at)).status.usable
+
+
+@pytest.mark.parametrize("baked", ["Gather", "Squeeze"])
+def test_a_batch_of_one_that_can_not_be_freed_is_explained_row_by_row(tmp_path, baked: str) -> None:
+    """y = (sum of x squared) of the one row: F(x) - F(0) = sum x^2, whose integrated gradients are x^2."""
+    place = helper.make_tensor("place", T.INT64, [] if baked == "Gather" else [1], [0])
+    first = helper.make_node(baked, ["x", "place"], ["row"], **({"axis": 0} if baked == "Gather" else {}))
+    nodes = [first, helper.make_node("Mul", ["row", "row"], ["s"]), helper.make_node("Unsqueeze", ["s", "axes"], ["y"])]
+    constants = [place, helper.make_tensor("axes", T.INT64, [1], [0])]
+    at = bundle_of(tmp_path, nodes, [("x", T.FLOAT, [1, 3])], [("y", T.FLOAT, [1, 3])], constants)
+    subject = load(read_bundle(at))
+    assert subject.status.usable, subject.status.reason
+    assert subject.status.one_row
+    assert "one row at a time" in subject.status.refused["deep_lift"]
+    x = np.asarray([[1.0, -2.0, 3.0]], np.float32)
+    for method in ("integrated_gradients", "smoothgrad", "occlusion", "shapley_value_sampling"):
+        request = resolve(subject.manifest, {"method": method, "target": [1]})
+        (found,) = explain(subject, request, {"x": x}, Token(60), 1 << 26).explanations
+        if method == "integrated_gradients":
+            np.testing.assert_allclose(found.attributions["x"], [0, 4, 0], rtol=0.02, atol=1e-6)
+        elif method != "smoothgrad":
+            np.testing.assert_allclose(found.attributions["x"], [0, 4, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_of_integers_alone_says_why_it_has_no_gradient(tmp_path) -> None:
