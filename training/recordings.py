@@ -6,7 +6,7 @@ import hashlib
 import re
 import tarfile
 import wave
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -70,6 +70,15 @@ def load_fsdd(root: Path | None = None) -> SpokenDigits:
     if found != FSDD.content_sha256:
         raise DatasetError(f"{path} doesn't hold the recordings that were measured: sha256 {found}, expected {FSDD.content_sha256}")
     return split(tuple(_parsed(files)))
+
+
+def padded(recordings: Sequence[Recording], length: int) -> npt.NDArray[np.float32]:
+    """Samples (N, length), -1 to 1. Longer recordings are cut, shorter ones padded with silence."""
+    rows = np.zeros((len(recordings), length), np.float32)
+    for row, recording in zip(rows, recordings, strict=True):
+        kept = recording.samples[:length]
+        row[: len(kept)] = kept / np.float32(32768)
+    return rows
 
 
 def read_archive(path: Path) -> dict[str, bytes]:

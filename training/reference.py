@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +17,13 @@ from tokenizers import Tokenizer
 
 from service.manifest import MODEL_FILE, Manifest, sha256_of
 from training.datasets import Images, Sentences, Table, load_mnist, load_sst2, load_wine
+from training.recordings import Recording, load_fsdd, padded
 from training.tokens import encode
 
 REFERENCE_FILE = "reference.npz"
-DIGITS, WINES, SENTENCES, DRAWN = 30, 51, 20, 30
+DIGITS, WINES, SENTENCES, DRAWN, SPOKEN = 30, 51, 20, 30, 20
+SECOND = 8000
+"""Samples of a recording that the network takes."""
 LATENT, CLASSES = 64, 10
 _SEED = 0
 
@@ -65,6 +68,12 @@ def sentences(train: Sentences, tokenizer: Tokenizer) -> Arrays:
     return {"tokens": encode(tokenizer, [train.texts[row] for row in rows]).tokens.astype(np.int32)}
 
 
+def spoken(train: Sequence[Recording]) -> Arrays:
+    """Recordings, float32 (N, 8000)."""
+    rows = stratified(np.asarray([recording.digit for recording in train]), SPOKEN)
+    return {"sound": padded([train[row] for row in rows], SECOND)}
+
+
 def packed(arrays: Arrays) -> bytes:
     """The file: the same bytes for the same arrays."""
     file = io.BytesIO()
@@ -93,6 +102,7 @@ SETS: Final[Mapping[str, Callable[[Path], Arrays]]] = {
     "mnist-generator": lambda _: latents(),
     "wine-perceptron": lambda _: wines(load_wine().train),
     "wine-mlp": lambda _: wines(load_wine().train),
+    "fsdd-cnn": lambda _: spoken(load_fsdd().train),
     "sst2-gru": lambda folder: sentences(load_sst2().train, Tokenizer.from_file(str(folder / "tokenizer.json"))),
 }
 """A bundle's name to its set, from its folder."""

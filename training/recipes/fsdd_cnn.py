@@ -15,7 +15,6 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -29,7 +28,8 @@ from training.fit import Fitted, Run, fit, start
 from training.golden import b64_instance, classifications, json_case, raw_case
 from training.networks.fsdd_cnn import RATE, SAMPLES, FsddCnn
 from training.recipes.fsdd_cnn_card import Story, Unheard, card
-from training.recordings import FSDD, Recording, SpokenDigits, load_fsdd
+from training.recordings import FSDD, Recording, SpokenDigits, load_fsdd, padded
+from training.reference import Arrays, spoken
 from training.session import Session, hyperparameters
 from training.supervised import Optimisation, Supervised
 
@@ -77,7 +77,7 @@ def train(config: Config, session: Session) -> list[Path]:
     print(f"test accuracy {test.accuracy:.4f} (n={test.n})")
     print(f"{parameter_count(net):,} parameters, {multiply_adds(net, sounds(data.test[:1])):,} multiply-adds for one second")
     unheard = tuple(unheard_speakers(config, session, data)) if config.unheard_epochs else ()
-    return [export(Result(net, fitted, config, session, validation, test, unheard), data.test)]
+    return [export(Result(net, fitted, config, session, validation, test, unheard), data.test, spoken(data.train))]
 
 
 def fit_recordings(
@@ -108,12 +108,8 @@ def _fit(run: Run, config: Config, train_set: Sequence[Recording], validation_se
 
 
 def sounds(recordings: Sequence[Recording]) -> torch.Tensor:
-    """float32 (N, 8000), -1 to 1: what the graph's input takes. Longer recordings are cut, shorter ones padded with silence."""
-    rows = np.zeros((len(recordings), SAMPLES), np.float32)
-    for row, recording in zip(rows, recordings, strict=True):
-        kept = recording.samples[:SAMPLES]
-        row[: len(kept)] = kept / np.float32(32768)
-    return torch.from_numpy(rows)
+    """float32 (N, 8000), -1 to 1: what the graph's input takes."""
+    return torch.from_numpy(padded(recordings, SAMPLES))
 
 
 def batches(recordings: Sequence[Recording], size: int = 300, shuffle_seed: int | None = None) -> DataLoader[Batch]:
@@ -121,7 +117,7 @@ def batches(recordings: Sequence[Recording], size: int = 300, shuffle_seed: int 
     return loader(Rows(sounds(recordings), labels), size, shuffle_seed=shuffle_seed)
 
 
-def export(result: Result, recordings: Sequence[Recording]) -> Path:
+def export(result: Result, recordings: Sequence[Recording], reference: Arrays) -> Path:
     """Writes the bundle, its golden cases and its sample from `recordings`."""
     axes = {"sound": {0: "batch"}}
     model = to_onnx(Graph(result.net, axes, ("logits",), tiled(sounds(recordings[:8]), axes=axes)))
@@ -135,6 +131,7 @@ def export(result: Result, recordings: Sequence[Recording]) -> Path:
         golden(result.net, chosen),
         partial(card, story(result, chosen[0])),
         plots={CURVES: run / CURVES, SAMPLE: run / SAMPLE},
+        reference=reference,
     )
 
 
