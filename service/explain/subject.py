@@ -89,11 +89,11 @@ def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
     subject = _assembled(model, model, manifest, threads)
     if not (subject.status.beyond_parity or BATCHED in subject.status.problem):
         return subject
-    others = (
-        lambda: _assembled(model, rebatched(model), manifest, threads),
-        lambda: _assembled(model, model, manifest, threads, SIZES[:1]),
-    )
-    return next((other for make in others if (other := make()).status.usable), subject)
+    for rebuilt, sizes in ((rebatched(model), SIZES), (model, SIZES[:1])):
+        other = _assembled(model, rebuilt, manifest, threads, sizes)
+        if other.status.usable:
+            return other
+    return subject
 
 
 def _assembled(
