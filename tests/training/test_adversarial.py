@@ -50,6 +50,7 @@ def mean_digits(images: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([images[labels == k].float().mean(dim=0).flatten() for k in range(CLASSES)])
 
 
+@pytest.mark.slow
 def test_it_learns_to_draw_the_digit_asked_for(digits: Mnist, run: Run):
     """420 steps on 700 digits: blurred ones, but each class's mean is most like the real mean of that very class."""
     fitted = run_small(digits, replace(run, epochs=2), channels=16, passes=15)

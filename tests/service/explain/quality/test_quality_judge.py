@@ -50,6 +50,7 @@ def sentence(text: str) -> dict[str, np.ndarray]:
     return {"tokens": np.asarray([ids]), "lengths": np.asarray([len(ids)])}
 
 
+@pytest.mark.slow
 def test_integrated_gradients_of_digits_beat_random_attributions(mnist, case_of) -> None:
     grades, fakes, ours, theirs, foretold = [], [], [], [], []
     for number in range(20):
