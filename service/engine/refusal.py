@@ -58,6 +58,12 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or re.search(_MEMORY, str(error)) is not None
 
 
+def out_of_range(error: Exception) -> str:
+    """What an index that a table has no row for was, and what was expected; empty where the error is another."""
+    found = re.search(r"indices element out of data bounds, idx=(-?\d+) must be within the inclusive range \[(-?\d+),(-?\d+)\]", str(error))
+    return f"the index {found[1]} is out of range, this model takes {found[2]} to {found[3]} there" if found else ""
+
+
 def in_words(error: Exception, path: Path | None = None) -> str:
     """One line that says what ONNX Runtime found wrong; its own words, cleaned, where the cause isn't a known one."""
     text = " ".join(str(error).split()) or type(error).__name__

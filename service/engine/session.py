@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from service.engine.refusal import in_words, is_out_of_memory
-from service.errors import BadBundle, ModelFailed, WhyserveError
+from service.engine.refusal import in_words, is_out_of_memory, out_of_range
+from service.errors import BadBundle, BadInput, ModelFailed, WhyserveError
 
 _DTYPES = {
     "float": "float32",
@@ -84,10 +84,13 @@ class Session:
         self.output_names = [output.name for output in self.outputs]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Outputs in the graph's order, each with the batch axis. Raises ModelFailed with the reason."""
+        """Outputs in the graph's order, each with the batch axis. Raises ModelFailed with the reason, BadInput for an index that
+        the model has no row for."""
         try:
             return self._session.run(self.output_names, feeds)  # type: ignore[no-any-return]
         except Exception as error:
+            if words := out_of_range(error):
+                raise BadInput(words) from None
             kind = OutOfMemory if is_out_of_memory(error) else ModelFailed
             raise kind(f"the model failed on this input: {in_words(error)}") from None
 

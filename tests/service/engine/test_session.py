@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.engine.session import DeviceMissing, Session, TensorInfo, choose_providers
-from service.errors import BadBundle, ModelFailed
+from service.errors import BadBundle, BadInput, ModelFailed
 
 
 def save_model(folder: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> Path:
@@ -40,6 +40,16 @@ def test_a_failing_run_says_why_without_ending_the_session(doubling: Path):
     with pytest.raises(ModelFailed, match="x"):
         session.run({"x": np.zeros((1, 4), np.float32)})
     assert session.run({"x": np.zeros((1, 3), np.float32)})[0].shape == (1, 3)
+
+
+def test_an_index_that_a_table_has_no_row_for_is_the_senders_error(tmp_path: Path):
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", 2])
+    table = helper.make_node("Constant", [], ["table"], value=helper.make_tensor("t", TensorProto.FLOAT, [4, 1], [0.0, 1.0, 2.0, 3.0]))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2, 1])
+    session = Session(save_model(tmp_path, [table, helper.make_node("Gather", ["table", "ids"], ["y"])], [ids], [y]), "cpu")
+    with pytest.raises(BadInput, match="index 7 is out of range, this model takes -4 to 3"):
+        session.run({"ids": np.asarray([[0, 7]])})
+    assert session.run({"ids": np.asarray([[0, 3]])})[0].reshape(-1).tolist() == [0, 3]
 
 
 def test_a_truncated_file_is_refused_in_words_that_name_no_folder(doubling: Path, tmp_path: Path):
