@@ -61,7 +61,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     module = graph.module.cpu().eval()
     example = graph.example({name: 2 + 9 * (name != "batch") for name in graph.dynamic})
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 module,
                 example,
@@ -174,7 +174,7 @@ def _strip_nodes(nodes: Any) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporter's notes on packages it could do without (torchvision) and on its own deprecations."""
     log = logging.getLogger("torch.onnx")
     level = log.level

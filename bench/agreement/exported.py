@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +13,7 @@ from bench.agreement.networks import Network
 from service.explain.subject import Subject, load
 from service.manifest import MODEL_FILE, Explain, Input, Manifest, Output, sha256_of
 from service.repository.bundle import Location, read_bundle
+from training.export import quiet
 
 Exporter = Literal["dynamo", "torchscript"]
 
@@ -27,7 +24,7 @@ def exported(module: nn.Module, network: Network, exporter: Exporter = "dynamo")
         folder = Path(root) / "network" / "1"
         folder.mkdir(parents=True)
         file = folder / MODEL_FILE
-        with _quiet():
+        with quiet():
             _export(module, torch.randn(2, *network.shape), file, exporter)
         classes = isinstance(network.target, int)
         with torch.no_grad():
@@ -55,16 +52,3 @@ def _export(module: nn.Module, example: torch.Tensor, file: Path, exporter: Expo
         torch.onnx.export(
             module, (example,), str(file), dynamo=False, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
