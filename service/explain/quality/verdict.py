@@ -14,6 +14,9 @@ from service.explain.quality.sensitivity import Sensitivity
 
 CHANCE = 2.2
 """Standard deviations: one random order in forty lies that far out (Student's t of twelve pairs of random orders)."""
+LIKELY = 1.0
+"""Standard deviations from which on an order is better than five of six random ones: neither proven nor refuted. Where a few large
+parts make up the instance, even the right order hardly gets further."""
 FEW = 8
 """Units: of fewer, random orders too often hit the right one for any order to stand out."""
 FORETOLD, HARDLY = 0.4, 0.8
@@ -132,6 +135,9 @@ def _order(curves: Curves | None, figures: Figures, asked: Asked) -> Finding | N
         return Finding(Grade.GOOD, f"what it ranks highest matters most: {means}")
     if figures.units < FEW:
         return Finding(Grade.UNKNOWN, f"with {figures.units} {figures.noun} to remove, a right order can't be told from a lucky one")
+    if beyond is not None and beyond >= LIKELY:
+        doubt = f"better than most random ones, but by {beyond:.1f} standard deviations only, {CHANCE:g} would leave no doubt"
+        return Finding(Grade.FAIR, f"its order is {doubt}: {means}")
     worse = beyond is not None and beyond <= -CHANCE
     words = "its order is worse than a random one" if worse else "its order is no better than a random one"
     return Finding(Grade.BAD, f"{words}: {means}", asked.instead(RANKING))

@@ -1,0 +1,34 @@
+"""The words of a verdict for figures made up here: how an order is graded by how far it lies beyond chance."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.explain.quality.curves import Curve, Curves
+from service.explain.quality.figures import Figures
+from service.explain.quality.verdict import Asked, Grade, verdict_of
+
+ASKED = Asked("share", "logit", None, 5.0, attributed=True, has_baseline=True, others=("occlusion",))
+
+
+def figures(beyond: float, units: int = 20) -> Figures:
+    """Of an order whose insertion lies 0.5 above its deletion, `beyond` standard deviations of random orders."""
+    deletion, insertion = (Curve(area, 0.5, 0.1, 0.02, (1.0, 0.0), (1.0, 0.0), (0.0, 1.0)) for area in (0.25, 0.75))
+    curves = Curves(deletion, insertion, "probability", span=1.0, moved=5.0, chance=0.5 / beyond, rows=100)
+    return Figures(None, None, units, "columns", curves, None, None, timed_out=False, seconds=0.1)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "units", "grade", "words"),
+    [
+        (3.0, 20, Grade.GOOD, "what it ranks highest matters most"),
+        (1.5, 20, Grade.FAIR, "better than most random ones, but by 1.5 standard deviations only, 2.2 would leave no doubt"),
+        (0.5, 20, Grade.BAD, "no better than a random one"),
+        (-3.0, 20, Grade.BAD, "worse than a random one"),
+        (1.5, 4, Grade.UNKNOWN, "can't be told from a lucky one"),
+    ],
+)
+def test_an_order_is_graded_by_how_far_it_lies_beyond_chance(beyond: float, units: int, grade: Grade, words: str) -> None:
+    verdict = verdict_of(figures(beyond, units), ASKED)
+    assert verdict.grade is grade
+    assert words in verdict.text
