@@ -12,9 +12,11 @@ ASKED = Asked("share", "logit", None, 5.0, attributed=True, has_baseline=True, o
 
 
 def figures(beyond: float, units: int = 20) -> Figures:
-    """Of an order whose insertion lies 0.5 above its deletion, `beyond` standard deviations of random orders."""
-    deletion, insertion = (Curve(area, 0.5, 0.1, 0.02, (1.0, 0.0), (1.0, 0.0), (0.0, 1.0)) for area in (0.25, 0.75))
-    curves = Curves(deletion, insertion, "probability", span=1.0, moved=5.0, chance=0.5 / beyond, rows=100)
+    """Of an order whose insertion lies 0.5 above its deletion (or below it), `beyond` standard deviations of random orders."""
+    deletion, insertion = (
+        Curve(area, 0.5, 0.1, 0.02, (1.0, 0.0), (1.0, 0.0), (0.0, 1.0)) for area in ((0.25, 0.75) if beyond > 0 else (0.75, 0.25))
+    )
+    curves = Curves(deletion, insertion, "probability", span=1.0, moved=5.0, chance=0.5 / abs(beyond), rows=100)
     return Figures(None, None, units, "columns", curves, None, None, timed_out=False, seconds=0.1)
 
 
