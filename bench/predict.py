@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from statistics import median
 
-from bench.load import http_request, run_load
 from bench.samples import digit_png
 from bench.servers import cores, serving
 from bench.table import markdown
+from service.benching.load import http_request, run_load
 
 _CONCURRENCIES = (1, 8, 32)
 _ROUNDS, _SECONDS = 40, 0.25

@@ -1,4 +1,4 @@
-"""The command `whyserve`: serve, models, predict, explain, add, verify; other packages add theirs by the group `whyserve.commands`."""
+"""The command `whyserve`: serve, models, predict, explain, add, verify, bench; other packages join by the group `whyserve.commands`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 
 from service import client
 from service.adding import command
+from service.benching import command as benching
 from service.errors import WhyserveError
 from service.settings import Settings, load_settings
 from service.verifying import command as verifying
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     client.add(commands)
     command.add(commands)
     verifying.add(commands)
+    benching.add(commands)
     for entry in sorted(entry_points(group="whyserve.commands"), key=lambda e: e.name):
         entry.load()(commands)
     parsed = parser.parse_args(arguments)
@@ -50,6 +52,7 @@ _EXAMPLES = """examples:
   whyserve explain sst2-gru "a film that doesn't disappoint"
   whyserve add resnet18.onnx --name photos --labels imagenet.txt
   whyserve verify mnist-cnn
+  whyserve bench mnist-cnn --picture bench.png
   whyserve train mnist-cnn
 """
 

@@ -40,11 +40,11 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_shows_each_command_with_an_example():
     ended = whyserve("--help")
     assert ended.returncode == 0
-    for command in ("serve", "models", "predict", "explain", "train"):
+    for command in ("serve", "models", "predict", "explain", "train", "bench"):
         assert f"whyserve {command}" in ended.stdout.decode(), command
 
 
-@pytest.mark.parametrize("command", ["serve", "models", "predict", "explain", "train"])
+@pytest.mark.parametrize("command", ["serve", "models", "predict", "explain", "train", "bench"])
 def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

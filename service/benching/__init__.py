@@ -1,0 +1,1 @@
+"""`whyserve bench`: what a server or a bundle does under load, for its user."""
