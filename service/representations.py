@@ -14,6 +14,7 @@ from service import companions
 from service.api.bodies import BodyLimits, parse_body
 from service.codecs.instance import Instance
 from service.errors import BadInput, BadParameter, NotExplainable
+from service.explain.explainers import Explainers
 from service.explain.layers.methods import METHODS
 from service.explain.layers.parameters import (
     ActivationParameters,
@@ -26,7 +27,6 @@ from service.explain.layers.parameters import (
 from service.explain.layers.studied import REFERENCE, Operation, Studied
 from service.explain.methods.request import ExplainRequest, Limits
 from service.explain.methods.request import companions as sent_along
-from service.explain.pool import Pool
 from service.generation import draw_missing
 from service.repository.loaded import LoadedModel
 from service.serving import Serving
@@ -115,7 +115,7 @@ class Representations:
     async def _ask(
         self, operation: Operation, model: LoadedModel, tensors: Mapping[str, Array], parameters: Mapping[str, Any], seconds: float | None
     ) -> Studied:
-        pool: Pool | None = self._serving.pool
+        pool: Explainers | None = self._serving.pool
         if pool is None:
             raise NotExplainable("explanations are turned off on this server (WHYSERVE_EXPLAINERS=0)")
         return await pool.study(operation, model.name, model.version, model.bundle.model_sha256, tensors, parameters, seconds)

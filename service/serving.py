@@ -16,9 +16,9 @@ from service.codecs.output import encode_predictions
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
 from service.explain.agreement import Agreement, agreement
 from service.explain.answer import ExplainAnswer, Explanation
+from service.explain.explainers import Explainers
 from service.explain.methods import ExplainRequest, available, resolve, resolve_all
 from service.explain.methods.request import Limits, with_companions
-from service.explain.pool import Pool
 from service.generation import Rows, draw_missing, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
 from service.repository.loaded import LoadedModel
@@ -71,7 +71,7 @@ class Serving:
     def __init__(
         self,
         registry: Registry,
-        pool: Pool | None,
+        pool: Explainers | None,
         metrics: Metrics,
         *,
         decoding_bytes: int,
@@ -122,7 +122,7 @@ class Serving:
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
     async def _explained(
-        self, pool: Pool, model: LoadedModel, request: ExplainRequest, instances: list[Instance], blocks: list[_Block]
+        self, pool: Explainers, model: LoadedModel, request: ExplainRequest, instances: list[Instance], blocks: list[_Block]
     ) -> list[Explanation]:
         """One method's explanations, in the request's order."""
         found: dict[int, Explanation] = {}
@@ -160,7 +160,7 @@ class Serving:
         """The methods that can explain this model, each with its parameters as JSON Schema."""
         return available(model.manifest, await self._explainers().status(model.name, model.version))
 
-    def _explainers(self) -> Pool:
+    def _explainers(self) -> Explainers:
         if self.pool is None:
             raise NotExplainable("explanations are turned off on this server (WHYSERVE_EXPLAINERS=0)")
         return self.pool

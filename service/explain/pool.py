@@ -14,37 +14,23 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import orjson
-from numpy.typing import NDArray
 
 import service
-from service.codecs.v2 import InferRequest, decode_response, encode_request
 from service.errors import DeadlineExceeded, NotExplainable, Unavailable
-from service.explain.answer import Explanation, decode
-from service.explain.layers.studied import Operation, Studied
-from service.explain.layers.studied import decode as decode_studied
-from service.explain.methods import ExplainRequest, to_wire
-from service.explain.methods.request import companions
-from service.explain.remote import LENGTH_HEADER, Explainer, Lost, started
-from service.explain.status import TwinStatus
+from service.explain.endpoint import Lost
+from service.explain.explainers import Explainers
+from service.explain.message import Message, Reply
+from service.explain.remote import Explainer, started
 from service.settings import Settings
 
 log = logging.getLogger("whyserve.explain")
-Result = TypeVar("Result")
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before a process that died is replaced; doubled each time it dies young."""
-GRACE = 0.5
-"""Seconds that an explainer has beyond the deadline to say so itself."""
-
-__all__ = ["Explanation", "Pool"]
 
 
-class Pool:
+class Pool(Explainers):
     """`processes` explainers for a model repository; `start` once the server is ready, `stop` at its end.
 
     At most `queue` explanations wait or run at once. An explanation asked for while explainers start waits within its time.
@@ -60,15 +46,16 @@ class Pool:
         memory_mib: int = 2048,
         timeout: float = 60.0,
     ) -> None:
+        super().__init__(timeout)
         self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
         self._arguments += [] if model_name is None else ["--model-name", model_name]
         self._processes = processes
         self._queue = queue
-        self._timeout = timeout
         self._pending = 0
         self._idle: asyncio.Queue[Explainer] = asyncio.Queue()
         self._watchers: list[asyncio.Task[None]] = []
         self._folder: Path | None = None
+        self._up: set[Explainer] = set()
         self._stopped = False
 
     @classmethod
@@ -85,7 +72,7 @@ class Pool:
     async def start(self) -> None:
         """Starts the processes and returns at once."""
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line a request
-        if not _has_torch():
+        if not has_torch():
             log.warning("torch, captum and onnx are not installed (extra 'explain'): predictions only")
             return
         self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
@@ -102,93 +89,28 @@ class Pool:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
+    def ready(self) -> bool:
+        """Whether an explainer answers."""
+        return any(explainer.alive for explainer in self._up)
+
+    @property
     def pending(self) -> int:
         """Explanations that wait or run."""
         return self._pending
 
-    async def explain(
-        self,
-        model: str,
-        version: int,
-        tensors: Mapping[str, NDArray[Any]],
-        request: ExplainRequest,
-        sha256: str | None = None,
-    ) -> list[Explanation]:
-        """One explanation a row of `tensors` (n, ..), by graph input, of the model file with that hash (None: whichever is there).
-
-        Raises what the explainer raises (BadParameter, ParityRefused, NotExplainable, DeadlineExceeded, ..), and Unavailable
-        where the queue is full or explainers are lost. Cancelling this cancels the computing.
-        """
-        deadline = time.monotonic() + request.timeout
-
-        async def ask(explainer: Explainer) -> list[Explanation]:
-            left = deadline - time.monotonic()
-            wire: dict[str, Any] = to_wire(request) | {"timeout": max(1, int(left * 1e6))}
-            if sha256 is not None:
-                wire["model_sha256"] = sha256
-            inputs = {name: np.ascontiguousarray(array) for name, array in (dict(tensors) | companions(request)).items()}
-            body, length = encode_request(InferRequest(inputs, parameters=wire, binary_default=True))
-            headers = {} if length is None else {LENGTH_HEADER: str(length)}
-            content, found = await explainer.ask("POST", f"{_path(model, version)}/explain", left + GRACE, body, headers)
-            return list(decode(decode_response(content, found)).explanations)
-
-        return await self._served(ask, deadline)
-
-    async def study(
-        self,
-        operation: Operation,
-        model: str,
-        version: int,
-        sha256: str,
-        tensors: Mapping[str, NDArray[Any]],
-        parameters: Mapping[str, Any],
-        seconds: float | None = None,
-    ) -> Studied:
-        """What an operation on the model's layers finds for rows `tensors` (n, ..), within so many seconds.
-
-        `parameters` are JSON values. Raises what the explainer raises, and Unavailable. Cancelling this cancels the computing.
-        """
-        deadline = time.monotonic() + (self._timeout if seconds is None else seconds)
-
-        async def ask(explainer: Explainer) -> Studied:
-            left = deadline - time.monotonic()
-            wire: dict[str, Any] = {
-                "parameters": orjson.dumps(dict(parameters)).decode(),
-                "timeout": max(1, int(left * 1e6)),
-                "model_sha256": sha256,
-            }
-            inputs = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-            request = InferRequest(inputs, parameters=wire, binary_default=True)
-            body, length = encode_request(request) if inputs else (orjson.dumps(wire), None)
-            headers = {} if length is None else {LENGTH_HEADER: str(length)}
-            content, found = await explainer.ask("POST", f"{_path(model, version)}/study/{operation}", left + GRACE, body, headers)
-            return decode_studied(decode_response(content, found))
-
-        return await self._served(ask, deadline)
-
-    async def status(self, model: str, version: int) -> TwinStatus:
-        """What is known of a model's twin; builds it where nobody has asked for it yet. Raises Unavailable."""
-        deadline = time.monotonic() + self._timeout
-
-        async def ask(explainer: Explainer) -> TwinStatus:
-            content, _ = await explainer.ask("GET", _path(model, version), deadline - time.monotonic() + GRACE)
-            return TwinStatus.model_validate(orjson.loads(content)["twin"])
-
-        return await self._served(ask, deadline)
-
     # ------------------------------------------------------------------------------------------------- asking one
 
-    async def _served(self, ask: Callable[[Explainer], Awaitable[Result]], deadline: float) -> Result:
+    async def carry(self, message: Message) -> Reply:
         """What an explainer answers; asked of a second one where the first is lost on the way."""
-        if not _has_torch():
+        if not has_torch():
             raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
         if self._stopped:
             raise Unavailable("the server is stopping")
         with self._place():
             for _ in range(2):
-                explainer = await self._next(deadline)
+                explainer = await self._next(message.deadline)
                 try:
-                    return await ask(explainer)
+                    return await explainer.endpoint.ask(message)
                 except Lost:
                     log.warning("an explainer was lost while it explained")
                     explainer.discard()
@@ -236,12 +158,12 @@ class Pool:
         command = [sys.executable, "-m", "service.explain.worker", "--socket", str(socket), "--parent", str(os.getpid()), *self._arguments]
         async with started(command, socket, _environment(socket.parent)) as explainer:
             if explainer is not None:
+                self._up.add(explainer)
                 self._idle.put_nowait(explainer)
-                await explainer.process.wait()
-
-
-def _path(model: str, version: int) -> str:
-    return f"/v2/models/{model}/versions/{version}"
+                try:
+                    await explainer.process.wait()
+                finally:
+                    self._up.discard(explainer)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -258,5 +180,6 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _has_torch() -> bool:
+def has_torch() -> bool:
+    """Whether this installation can explain."""
     return all(importlib.util.find_spec(name) for name in ("torch", "captum", "onnx"))

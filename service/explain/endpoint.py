@@ -1,0 +1,76 @@
+"""Where an explainer answers, a process's Unix socket or another server: one message there, its reply back. Imports no torch."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service.errors import BadRequest, DeadlineExceeded, Unavailable, WhyserveError
+from service.explain.message import LENGTH_HEADER, Message, Reply
+
+if TYPE_CHECKING:
+    import httpx  # not at run time's top: it would be a third of the server's start-up
+
+GRACE = 0.5
+"""Seconds that an explainer has beyond the deadline to say so itself."""
+
+
+class Lost(Exception):
+    """The explainer died, or closed its connection, before it had answered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Endpoint:
+    """`client` has the base URL, the bounds on connections and the headers that every message carries."""
+
+    client: httpx.AsyncClient
+    connect: float = 5.0
+    """Seconds to be connected."""
+
+    async def ask(self, message: Message) -> Reply:
+        """Raises Lost, DeadlineExceeded, and the error that was answered."""
+        answer = await self.send(message)
+        if answer.status_code != 200:
+            raise error_of(answer)
+        return reply_of(answer)
+
+    async def send(self, message: Message) -> httpx.Response:
+        """The answer whatever its status, by the deadline. Raises Lost (its cause is httpx's error) and DeadlineExceeded."""
+        import httpx
+
+        body, length = message.encode()
+        headers = {} if length is None else {LENGTH_HEADER: str(length)}
+        try:
+            async with asyncio.timeout(max(message.left + GRACE, 0.01)):
+                timeout = httpx.Timeout(None, connect=self.connect)
+                return await self.client.request(message.verb, message.path, content=body, headers=headers, timeout=timeout)
+        except TimeoutError:
+            raise DeadlineExceeded("no explanation in time (parameter 'timeout')") from None
+        except httpx.TransportError as error:
+            raise Lost from error
+
+
+def reply_of(answer: httpx.Response) -> Reply:
+    length = answer.headers.get(LENGTH_HEADER)
+    return Reply(answer.content, None if length is None else int(length))
+
+
+def error_of(answer: httpx.Response) -> WhyserveError:
+    """The error class that the explainer's code word names, with its message."""
+    try:
+        found = orjson.loads(answer.content)
+        code, message = str(found["code"]), str(found["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return WhyserveError(f"an explainer answered with status {answer.status_code}")
+    classes: list[type[WhyserveError]] = [WhyserveError]
+    for known in classes:
+        classes += known.__subclasses__()
+    by_code = {known.code: known for known in reversed(classes)}  # the most general class of a code takes a message alone
+    kind = by_code.get(code, BadRequest if answer.status_code == 400 else WhyserveError)
+    if kind is Unavailable:
+        after = answer.headers.get("Retry-After", "1")
+        return Unavailable(message, int(after) if after.isdigit() else 1)
+    return kind(message)

@@ -1,0 +1,161 @@
+"""A question to an explainer as it travels: Open Inference V2 `explain` with binary tensors, and what goes by the same road.
+
+Built by whoever asks, or read off a request that is passed on: then the tensors stay the bytes that came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import orjson
+
+from service.codecs.v2 import InferRequest, encode_request
+from service.errors import BadParameter, BadRequest
+
+LENGTH_HEADER = "Inference-Header-Content-Length"
+_ALIGNMENT = 8
+"""The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
+
+Kind = Literal["status", "explain", "study"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The body of an explainer's answer and, where tensors follow its JSON header, that header's length."""
+
+    content: bytes
+    header_length: int | None = None
+
+    @property
+    def media_type(self) -> str:
+        return "application/json" if self.header_length is None else "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """`header` is the JSON header, whose timeout follows from `deadline`; `blobs` the tensors behind it. `operation` is a study's."""
+
+    kind: Kind
+    model: str
+    version: int
+    deadline: float
+    """Of `time.monotonic`."""
+    header: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    blobs: bytes | memoryview = b""
+    operation: str = ""
+
+    @property
+    def verb(self) -> str:
+        return "GET" if self.kind == "status" else "POST"
+
+    @property
+    def path(self) -> str:
+        tail = {"status": "", "explain": "/explain", "study": f"/study/{self.operation}"}[self.kind]
+        return f"/v2/models/{self.model}/versions/{self.version}{tail}"
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """V2's: `method` or a study's own `parameters`, `model_sha256`, .."""
+        found: Mapping[str, Any] = self.header.get("parameters", {})
+        return found
+
+    @property
+    def method(self) -> str:
+        """The method or the operation, the empty text where the model's default is meant."""
+        return self.operation or str(self.parameters.get("method", ""))
+
+    @property
+    def instances(self) -> int:
+        """Rows sent, as the first tensor's shape says."""
+        tensors = self.header.get("inputs") or ()
+        return int(tensors[0]["shape"][0]) if tensors and tensors[0]["shape"] else 1
+
+    @property
+    def left(self) -> float:
+        """Seconds to the deadline, negative beyond it."""
+        return self.deadline - time.monotonic()
+
+    def encode(self) -> tuple[bytes, int | None]:
+        """The body with the time that is left now as its `timeout`, and its header's length where tensors follow."""
+        if self.kind == "status":
+            return b"", None
+        parameters = {**self.parameters, "timeout": max(1, int(self.left * 1e6))}
+        if self.kind == "study" and not self.header.get("inputs"):
+            return orjson.dumps(parameters), None  # V2 knows no request without tensors
+        document = orjson.dumps({**self.header, "parameters": parameters})
+        if not len(self.blobs):
+            return document, None
+        document += b" " * (-len(document) % _ALIGNMENT)
+        return b"".join((document, self.blobs)), len(document)
+
+
+def message_of(kind: Kind, model: str, version: int, deadline: float, request: InferRequest | None = None, operation: str = "") -> Message:
+    """The message for tensors and parameters as they are here."""
+    if request is None or not request.inputs:
+        parameters = {} if request is None else request.parameters
+        return Message(kind, model, version, deadline, {"parameters": parameters}, operation=operation)
+    body, length = encode_request(request)
+    header, blobs = _split(body, length)
+    return Message(kind, model, version, deadline, header, blobs, operation)
+
+
+def message_from(
+    body: bytes, header_length: int | None, kind: Kind, model: str, version: int, longest: float, operation: str = ""
+) -> Message:
+    """The message of a request that came over HTTP, due `timeout` microseconds from now, at most `longest` seconds.
+
+    Only the JSON header is read: what the tensors are worth is the explainer's to say. Raises BadRequest, BadParameter.
+    """
+    header, blobs = _split(body, header_length)
+    if kind == "study" and header_length is None and "inputs" not in header:
+        header = {"parameters": header}
+    if kind == "study" and header_length is None and "inputs" in header:
+        raise BadRequest("a study takes its tensors as binary data (Inference-Header-Content-Length)")
+    parameters = header.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise BadRequest("the request's parameters: expected a JSON object")
+    if kind == "study" and not {"parameters", "model_sha256"} <= parameters.keys():
+        raise BadRequest("a study needs the parameters 'parameters' (JSON text) and 'model_sha256'")
+    rest = {name: value for name, value in parameters.items() if name != "timeout"}
+    seconds = _seconds(parameters.get("timeout"), longest)
+    _require_shapes(header.get("inputs", []))
+    return Message(kind, model, version, time.monotonic() + seconds, {**header, "parameters": rest}, blobs, operation)
+
+
+def _split(body: bytes, header_length: int | None) -> tuple[dict[str, Any], memoryview]:
+    view = memoryview(body)
+    length = len(view) if header_length is None else header_length
+    if not 0 < length <= len(view):
+        raise BadRequest(f"expected a JSON header of {LENGTH_HEADER} bytes, got {length} for a body of {len(view)} bytes")
+    try:
+        header = orjson.loads(view[:length])
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the request's header isn't valid JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise BadRequest("the request's header: expected a JSON object")
+    return header, view[length:]
+
+
+def _seconds(microseconds: Any, longest: float) -> float:
+    if microseconds is None:
+        return longest
+    if isinstance(microseconds, bool) or not isinstance(microseconds, int | float) or not microseconds > 0:
+        raise BadParameter(f"parameter 'timeout': expected microseconds, a number above 0, got {microseconds!r}"[:200])
+    if microseconds / 1e6 > longest:
+        most = f"{longest:g} seconds (setting WHYSERVE_TIMEOUT)"
+        raise BadParameter(f"parameter 'timeout': expected at most {most}, got {microseconds / 1e6:g}")
+    return microseconds / 1e6
+
+
+def _require_shapes(inputs: Any) -> None:
+    """What `Message.instances` reads must be there; everything else is checked where the tensors are."""
+    if not isinstance(inputs, list) or not all(isinstance(tensor, dict) and _is_shape(tensor.get("shape")) for tensor in inputs):
+        raise BadRequest("the request's inputs: expected a list of objects, each with a shape")
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and all(isinstance(size, int) and size >= 0 for size in shape)
