@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,12 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def serving(*, core: int | None = None, module: str = "service.cli", explainers: int = 0, ready: bool = True) -> Iterator[Running]:
+def serving(
+    *, core: int | None = None, module: str = "service.cli", explainers: int = 0, ready: bool = True, models: Path = MODELS
+) -> Iterator[Running]:
     """The server of `module` (default: `whyserve serve`) on a free port, stopped at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", module, "serve", "--port", str(port), "--models", str(MODELS), "--explainers", str(explainers)]
+    port = _free_port()
+    command = [sys.executable, "-m", module, "serve", "--port", str(port), "--models", str(models), "--explainers", str(explainers)]
     started = time.perf_counter()
     process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"], stdout=subprocess.DEVNULL)
     try:
@@ -64,14 +64,40 @@ def serving(*, core: int | None = None, module: str = "service.cli", explainers:
             process.kill()
 
 
+@contextmanager
+def process_on(core: int, module: str, *arguments: str) -> Iterator[Running]:
+    """`python -m MODULE PORT ..` on a core, from when its port answers; stopped at the end. Raises as `wait_ready` does."""
+    port, started = _free_port(), time.perf_counter()
+    process = psutil.Popen([sys.executable, "-m", module, str(port), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        process.cpu_affinity([core])
+        running = Running(port, process, started)
+        _until(running, lambda: httpx.get(running.url).status_code < 500, 60)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def wait_ready(running: Running, seconds: float = 60) -> None:
     """Returns once `/v2/health/ready` is 200. Raises TimeoutError, or RuntimeError where the process has ended."""
+    _until(running, lambda: httpx.get(f"{running.url}/v2/health/ready").status_code == 200, seconds)
+
+
+def _until(running: Running, answers: Callable[[], bool], seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         if running.process.poll() is not None:
             raise RuntimeError(f"the server ended with status {running.process.returncode}")
         try:
-            if httpx.get(f"{running.url}/v2/health/ready").status_code == 200:
+            if answers():
                 return
         except httpx.TransportError:
             pass

@@ -11,6 +11,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from service.api.edge import Draining
 from service.app import create_app
@@ -57,8 +58,15 @@ def run(settings: Settings) -> int:
         gc.freeze()  # what is loaded now stays: later collections needn't walk through it while requests wait
         print(_announcement(settings, listening.getsockname()[1], registry), flush=True)
 
-    config = uvicorn.Config(
-        create_app(settings, draining, announce),
+    config = configure(create_app(settings, draining, announce), settings.timeout)
+    Server(config, draining, settings.grace).run([listening])
+    return 0
+
+
+def configure(app: ASGIApp, timeout: float) -> uvicorn.Config:
+    """uvicorn as the service runs it; `timeout` are the seconds that a request may take at most."""
+    return uvicorn.Config(
+        app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         lifespan="on",
@@ -67,10 +75,8 @@ def run(settings: Settings) -> int:
         date_header=False,
         log_level="warning",
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.timeout) + 1,
+        timeout_graceful_shutdown=int(timeout) + 1,
     )
-    Server(config, draining, settings.grace).run([listening])
-    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:
