@@ -48,7 +48,8 @@ def serving(
     port = _free_port()
     command = [sys.executable, "-m", module, "serve", "--port", str(port), "--models", str(models), "--explainers", str(explainers)]
     started = time.perf_counter()
-    process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"], stdout=subprocess.DEVNULL)
+    environment = os.environ | {"WHYSERVE_EXPLANATION_CACHE_MIB": "0"}  # what is measured is the computing
+    process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"], stdout=subprocess.DEVNULL, env=environment)
     try:
         if core is not None:
             process.cpu_affinity([core])

@@ -30,12 +30,14 @@ from service.engine.session import bound_memory, choose_providers
 from service.errors import BadRequest, WhyserveError
 from service.explain.methods.request import Limits as ExplainLimits
 from service.explain.pool import Pool
+from service.explanations.cache import Cache
+from service.explanations.shared import Shared
 from service.lifecycle import Lifecycle
 from service.repository.bundle import find_bundles
 from service.repository.loaded import Loader
 from service.repository.registry import Registry
 from service.representations import Representations
-from service.serving import Serving
+from service.serving import AT_ONCE, Serving
 from service.settings import Settings
 from service.telemetry import Metrics
 
@@ -62,7 +64,9 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
     serving = Serving(
         registry,
         pool,
+        Shared(Cache(settings.explanation_cache_mib * 2**20, metrics), metrics),
         metrics,
+        at_once=min(AT_ONCE, settings.explainer_queue),
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
         limits=explaining,

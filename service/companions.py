@@ -27,6 +27,11 @@ def encoded_pixels(request: ExplainRequest, inputs: tuple[Input, ...], decoder: 
         raise _named("baseline or reference", error) from None
 
 
+def are_sent(request: ExplainRequest, inputs: tuple[Input, ...]) -> bool:
+    """Whether anything of the request has to be decoded. Raises BadParameter."""
+    return bool(_baseline(request, inputs)) or getattr(request.parameters, "reference", None) is not None
+
+
 def decoded(request: ExplainRequest, inputs: tuple[Input, ...], decoder: InstanceDecoder, most: int) -> ExplainRequest:
     """The request with what was sent along as arrays, `baseline` (1, ..) and `reference` (R, ..) by input; at most `most` R.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from service.explain.answer import ExplainAnswer, Explanation
 from service.explain.explainers import Explainers
 from service.explain.methods import ExplainRequest, available, resolve, resolve_all
 from service.explain.methods.request import Limits, with_companions
+from service.explanations.key import keys
+from service.explanations.shared import Shared
 from service.generation import Rows, draw_missing, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
 from service.repository.loaded import LoadedModel
@@ -27,7 +30,12 @@ from service.telemetry import Metrics, Stopwatch
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
+Result = TypeVar("Result")
 
+AT_ONCE = 4
+"""Questions of one request to the explainers at a time: methods, and instances of other shapes."""
+_LONG = 2**20
+"""Bytes that are hashed on a thread, which takes longer than a hop there and back."""
 _BYTES_A_PIXEL = 3 + 3 * 4
 """What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
 
@@ -72,14 +80,18 @@ class Serving:
         self,
         registry: Registry,
         pool: Explainers | None,
+        shared: Shared,
         metrics: Metrics,
         *,
+        at_once: int,
         decoding_bytes: int,
         max_instances: int,
         limits: Limits,
     ) -> None:
         self.registry = registry
         self.pool = pool
+        self._shared = shared
+        self._at_once = at_once
         self._metrics = metrics
         self._decoding = Budget(decoding_bytes)
         self._max_instances = max_instances
@@ -101,9 +113,7 @@ class Serving:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
         pool = self._explainers()
         requests = resolve_all(model.manifest, parameters, self._limits)
-        targets = requests[0].parameters.targets
-        if targets is not None and len(targets) != len(sent):
-            raise BadParameter(f"parameter 'targets': {len(targets)} targets for {len(sent)} instances")
+        _require_targets(requests[0], len(sent))
         watch = Stopwatch(model.series)
         seed = requests[0].parameters.seed
         complete = draw_missing(model.manifest, sent, seed)
@@ -117,28 +127,36 @@ class Serving:
         predictions = _predictions(model, ran, requests[0].parameters.top_k)
         watch.lap("predict")
         blocks = list(_blocks([i.tensors for i in instances], self._max_instances))
-        by_method = [await self._explained(pool, model, request, instances, blocks) for request in requests]
+        asked = [
+            (companions.with_words(request.of_instances(block.places), model.manifest.inputs, [instances[i] for i in block.places]), block)
+            for request in requests
+            for block in blocks
+        ]
+        answers = iter(await _all([partial(self._known, pool, model, request, block.feeds) for request, block in asked], self._at_once))
+        by_method = [_in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
-    async def _explained(
-        self, pool: Explainers, model: LoadedModel, request: ExplainRequest, instances: list[Instance], blocks: list[_Block]
-    ) -> list[Explanation]:
-        """One method's explanations, in the request's order."""
-        found: dict[int, Explanation] = {}
-        for block in blocks:
-            theirs = companions.with_words(
-                request.of_instances(block.places), model.manifest.inputs, [instances[place] for place in block.places]
-            )
-            answers = await pool.explain(model.name, model.version, block.feeds, theirs, model.bundle.model_sha256)
-            found.update(zip(block.places, answers, strict=True))
-        explanations = [found[place] for place in range(len(found))]
-        self._count(model, request.method.name, explanations)
-        return explanations
+    async def _known(self, pool: Explainers, model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array]) -> list[Explanation]:
+        """One explanation a row of `feeds` (n, ..): known ones as they are, the others computed, once for all who ask just now."""
+
+        async def compute(places: list[int]) -> list[Explanation]:
+            whole = places == list(range(len(next(iter(feeds.values())))))
+            rows = feeds if whole else {name: array[places] for name, array in feeds.items()}
+            theirs = request if whole else request.of_instances(places)
+            answers = await pool.explain(model.name, model.version, rows, theirs, model.bundle.model_sha256)
+            self._count(model, request.method.name, answers)
+            return answers
+
+        long = sum(array.nbytes for array in feeds.values()) > _LONG
+        wanted = await asyncio.to_thread(keys, model, request, feeds) if long else keys(model, request, feeds)
+        return await self._shared.explain(wanted, request.timeout, compute)
 
     async def _with_companions(self, model: LoadedModel, request: ExplainRequest) -> ExplainRequest:
         """The request with its baseline and reference decoded, within the budget for decoding."""
         inputs = model.manifest.inputs
+        if not companions.are_sent(request, inputs):
+            return request
         async with self._decoding.hold(companions.encoded_pixels(request, inputs, model.decoder) * _BYTES_A_PIXEL):
             return await asyncio.to_thread(companions.decoded, request, inputs, model.decoder, self._max_instances)
 
@@ -150,10 +168,10 @@ class Serving:
         request, rows = with_companions(request, arrays, {i.name for i in model.graph_inputs})
         request = await self._with_companions(model, request)
         feeds = model.decoder.check(rows)
+        _require_targets(request, len(next(iter(feeds.values()))))
         watch.lap("preprocess")
-        answers = await pool.explain(model.name, model.version, feeds, request, model.bundle.model_sha256)
+        answers = await self._known(pool, model, request, feeds)
         watch.lap("explain")
-        self._count(model, request.method.name, answers)
         return ExplainAnswer(tuple(answers))
 
     async def methods(self, model: LoadedModel) -> list[dict[str, Any]]:
@@ -229,6 +247,34 @@ class _Block:
 
     feeds: dict[str, Array]
     places: list[int]
+
+
+def _require_targets(request: ExplainRequest, instances: int) -> None:
+    targets = request.parameters.targets
+    if targets is not None and len(targets) != instances:
+        raise BadParameter(f"parameter 'targets': {len(targets)} targets for {instances} instances")
+
+
+async def _all(works: Sequence[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
+    """Their results, so many of them under way at once; where one fails, or nobody waits any more, the others are cancelled."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(work: Callable[[], Awaitable[Result]]) -> Result:
+        async with gate:
+            return await work()
+
+    tasks = [asyncio.create_task(one(work)) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _in_order(blocks: list[_Block], answers: list[list[Explanation]]) -> list[Explanation]:
+    """One method's explanations in the request's order."""
+    found = {place: one for block, theirs in zip(blocks, answers, strict=True) for place, one in zip(block.places, theirs, strict=True)}
+    return [found[place] for place in range(len(found))]
 
 
 def _alone(row: dict[str, Array]) -> _Block:

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     explainers: int = Field(default=1, ge=0, le=64, description="explainer processes; 0 turns explanations off")
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
     explainer_queue: int = Field(default=64, ge=1, description="explanations waiting or running at most")
+    explanation_cache_mib: int = Field(default=64, ge=0, description="explanations kept to answer repeats; 0 keeps none")
     data: Path = Field(default=Path("data"), description="dataset cache (training only)")
 
     api_keys: Keys = Field(default=(), description="keys that may predict and explain, comma-separated; none: everyone may")

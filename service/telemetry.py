@@ -100,6 +100,11 @@ class Metrics:
             "whyserve_completeness_error", "Of explanations, relative", (*_MODEL, "method"), buckets=_ERRORS, registry=r
         )
         self.parity = Histogram("whyserve_parity_error", "Twin against served model", _MODEL, buckets=_ERRORS, registry=r)
+        self.cache_hits = Counter("whyserve_explanation_cache_hits", "Explanations that were known", registry=r)
+        self.cache_misses = Counter("whyserve_explanation_cache_misses", "Explanations that were computed", registry=r)
+        self.cache_joined = Counter("whyserve_explanation_cache_joined", "Explanations that another request computed just then", registry=r)
+        self.cache_evicted = Counter("whyserve_explanation_cache_evicted", "Explanations that made room for later ones", registry=r)
+        self.cache_bytes = Gauge("whyserve_explanation_cache_bytes", "Held by explanations kept to answer repeats", registry=r)
         self.model_state = Gauge("whyserve_model_ready", "1: serving, 0: refused", _MODEL, registry=r)
         r.register(KServeStages(self.compute))
 

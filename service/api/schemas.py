@@ -88,6 +88,7 @@ class Explanation(Body):
     convergence_delta: float | None
     completeness_error: float | None
     converged: bool | None
+    timed_out: bool = Field(description="true: the time was up before it was done; more time gives more")
     parity_error: float | None
     steps: int | None
     rows: int
@@ -98,6 +99,7 @@ class Explanation(Body):
     verdict: str | None = Field(default=None, description="with quality=true: those figures in words")
     warnings: list[str]
     seconds: float
+    cached: bool = Field(description="true: computed for an earlier request, in so many seconds then")
 
 
 class Agreement(Body):

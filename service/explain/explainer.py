@@ -105,6 +105,7 @@ def _answer(case: Case, found: Found) -> Explanation:
         "convergence_delta": delta,
         "completeness_error": completeness,
         "converged": converged,
+        "timed_out": found.timed_out,
         "steps": found.steps,
         "rows": found.rows,
         "parameters": _resolved(case, found),
@@ -150,7 +151,7 @@ def _differs(case: Case) -> str:
 
 def _distrusted(case: Case, warning: str) -> Explanation:
     nothing = dict.fromkeys(("baseline_output", "convergence_delta", "completeness_error"))
-    counts = {"converged": False, "steps": 0, "rows": 0, "parameters": {}}
+    counts = {"converged": False, "timed_out": False, "steps": 0, "rows": 0, "parameters": {}}
     return Explanation(None, _fields(case, [warning]) | nothing | {"instance_output": case.instance_output} | counts)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from service.api.bodies import BodyLimits, parse_body
 from service.codecs.instance import Limits
 from service.explain.methods.request import Limits as ExplainLimits
+from service.explanations.cache import Cache
+from service.explanations.shared import Shared
 from service.generation import rows_to_generate
 from service.lifecycle import Lifecycle
 from service.manifest import GoldenCase
@@ -45,7 +47,9 @@ async def served(bundle: Bundle) -> Served:
     serving = Serving(
         Registry(),
         None,
+        Shared(Cache(0, metrics), metrics),
         metrics,
+        at_once=1,
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
         limits=ExplainLimits(settings.timeout),

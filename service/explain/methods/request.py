@@ -56,19 +56,24 @@ class ExplainRequest:
     def of_row(self, row: int) -> ExplainRequest:
         """The same request for one of the instances that `features` are of. Raises BadParameter: features of fewer ones."""
         for name, array in self.features.items():
-            if array.ndim == 0 or len(array) <= row:
-                raise BadParameter(f"tensor 'features.{name}': expected a row for each instance, got shape {list(array.shape)}")
+            _require_row(name, array, row)
         return replace(self, features={name: array[row : row + 1] for name, array in self.features.items()}) if self.features else self
 
     def of_instances(self, places: list[int]) -> ExplainRequest:
-        """The same request for some of its instances, each with its own target. Raises BadParameter: too few targets."""
-        targets = self.parameters.targets
-        if targets is None:
-            return self
-        if max(places) >= len(targets):
-            raise BadParameter(f"parameter 'targets': {len(targets)} targets, expected one an instance")
-        chosen = [targets[place] for place in places]
-        return replace(self, parameters=self.parameters.model_copy(update={"targets": chosen}))
+        """The same request for some of its instances, each with its own target and features. Raises BadParameter: too few."""
+        targets, parameters = self.parameters.targets, self.parameters
+        if targets is not None:
+            if max(places) >= len(targets):
+                raise BadParameter(f"parameter 'targets': {len(targets)} targets, expected one an instance")
+            parameters = parameters.model_copy(update={"targets": [targets[place] for place in places]})
+        for name, array in self.features.items():
+            _require_row(name, array, max(places))
+        return replace(self, parameters=parameters, features={name: array[places] for name, array in self.features.items()})
+
+
+def _require_row(name: str, features: Array, row: int) -> None:
+    if features.ndim == 0 or len(features) <= row:
+        raise BadParameter(f"tensor 'features.{name}': expected a row for each instance, got shape {list(features.shape)}")
 
 
 def resolve(manifest: Manifest, parameters: Mapping[str, Any], limits: Limits = Limits()) -> ExplainRequest:

@@ -385,7 +385,7 @@ def test_a_client_that_hangs_up_cancels_its_explanation(client: httpx.Client, se
     assert post(client, TEXTS, "explain", {"instances": ["fun"]}).status_code == 200  # the explainer is there
     labels = {"model_name": TEXTS.name, "operation": "explain", "outcome": "cancelled"}
     before = counted(client, "whyserve_requests_total", **labels)
-    body = json.dumps({"instances": ["a very long film " * 20] * 200, "parameters": {"steps": 1000}}).encode()
+    body = json.dumps({"instances": [f"{number} a very long film " * 20 for number in range(200)], "parameters": {"steps": 1000}}).encode()
     head = request_head(f"{TEXTS.v1}:explain", len(body))
     connection = socket.create_connection(("127.0.0.1", server.port()), 10)
     connection.sendall(head + body)
