@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -12,11 +12,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 import service
 from service.api.answers import Answer, error_answer, json_answer
 from service.api.bodies import BodyLimits
 from service.api.edge import Draining, Edge, Keys, allowed_hosts
+from service.api.explainer import inventory_routes, relay_routes
 from service.api.health import health_routes
 from service.api.layers import Layers
 from service.api.openapi import describe_verbs
@@ -28,17 +30,20 @@ from service.codecs.instance import Limits
 from service.engine.processors import usable_cpus
 from service.engine.session import bound_memory, choose_providers
 from service.errors import BadRequest, WhyserveError
+from service.explain.explainers import Explainers
+from service.explain.forwarder import Forwarder
 from service.explain.methods.request import Limits as ExplainLimits
-from service.explain.pool import Pool
+from service.explain.pool import Pool, has_torch
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
 from service.lifecycle import Lifecycle
 from service.repository.bundle import find_bundles
+from service.repository.inventory import Inventory
 from service.repository.loaded import Loader
 from service.repository.registry import Registry
 from service.representations import Representations
 from service.serving import AT_ONCE, Serving
-from service.settings import Settings
+from service.settings import PREFIX, BadSetting, Settings
 from service.telemetry import Metrics
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -46,24 +51,31 @@ _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fa
 
 
 def create_app(settings: Settings, draining: Draining | None = None, on_ready: Callable[[Registry], None] | None = None) -> FastAPI:
-    """The service as an ASGI app. Models load in the background once its lifespan starts: the port answers at once.
+    """The service as an ASGI app, in the role that the settings give it. Models load in the background once its lifespan
+    starts: the port answers at once.
 
     `draining` is set by whoever stops the server; `on_ready` is called once all bundles are loaded or refused.
     Raises BadSetting, BadBundle (no such model folder) and DeviceMissing.
     """
+    settings.require_role()
+    find_bundles(settings.models, settings.model_name)
+    create = _explaining_app if settings.role == "explainer" else _predicting_app
+    return create(settings, draining or Draining(), on_ready or (lambda _: None))
+
+
+def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[Registry], None]) -> FastAPI:
+    """Everything, the explanations by processes of its own or by another server."""
     choose_providers(settings.device)
     bound_memory(settings.model_memory_mib)
-    find_bundles(settings.models, settings.model_name)
-    draining = draining or Draining()
     metrics = Metrics()
     registry = Registry()
     threads = settings.threads or usable_cpus()
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="run")
-    pool = Pool.of(settings) if settings.explainers else None
+    explainers = _explainers(settings)
     explaining = ExplainLimits(settings.timeout, settings.max_steps, settings.max_samples)
     serving = Serving(
         registry,
-        pool,
+        explainers,
         Shared(Cache(settings.explanation_cache_mib * 2**20, metrics), metrics),
         metrics,
         at_once=min(AT_ONCE, settings.explainer_queue),
@@ -76,24 +88,73 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
     limits = BodyLimits(settings.max_body_bytes, settings.max_instances)
     lifecycle = Lifecycle(serving, loader, limits, metrics, settings.models, settings.model_name)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async def prepare() -> None:
-            await lifecycle.load_all()
-            if on_ready is not None:
-                on_ready(registry)
-            if pool is not None:
-                await pool.start()  # after the models: until the first answer the cores belong to them
-
-        preparing = asyncio.create_task(prepare())
-        yield
-        preparing.cancel()
-        if pool is not None:
-            await pool.stop()
-        executor.shutdown(cancel_futures=True)
+    async def prepare() -> None:
+        await lifecycle.load_all()
+        on_ready(registry)
 
     v1, v2, torchserve = V1(serving, limits), V2(serving, limits), TorchServe(serving, limits)
-    app = FastAPI(
+    layers = Layers(serving, Representations(serving, limits, explaining), limits)
+    app = _empty_app(prepare, explainers, lambda: executor.shutdown(cancel_futures=True))
+    app.include_router(v1.router())
+    app.include_router(layers.router())
+    app.include_router(v2.router())
+    app.include_router(repository_routes(lifecycle))
+    app.include_router(health_routes(registry, metrics, draining, strict=settings.strict_ready))
+    _frame(app, [*v1.verbs(), *layers.verbs(), *v2.verbs(), *torchserve.verbs()], settings, draining, metrics)
+    app.state.registry = registry
+    return app
+
+
+def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[Registry], None]) -> FastAPI:
+    """Explanations for predictors, and nothing else. Models are opened in the explainer processes only."""
+    if not has_torch():
+        raise BadSetting(f"setting {PREFIX}ROLE=explainer needs torch, captum and onnx (extra 'explain')")
+    metrics = Metrics()
+    pool = Pool.of(settings)
+    inventory = Inventory(settings.models, settings.model_name)
+
+    async def prepare() -> None:
+        await inventory.take()
+        on_ready(inventory.registry)
+
+    def lacks() -> str:
+        return "" if pool.ready else "no explainer process answers"
+
+    app = _empty_app(prepare, pool)
+    app.include_router(inventory_routes(inventory))
+    app.include_router(health_routes(inventory.registry, metrics, draining, strict=settings.strict_ready, lacks=lacks))
+    verbs = relay_routes(inventory, pool, metrics, max_bytes=settings.max_body_bytes, longest=settings.timeout)
+    _frame(app, verbs, settings, draining, metrics)
+    app.state.registry = inventory.registry
+    return app
+
+
+def _explainers(settings: Settings) -> Explainers | None:
+    """Who computes a predicting server's explanations; None: nobody."""
+    if settings.explainer_url is not None:
+        key = settings.key_of_explainer()
+        return Forwarder(settings.explainer_url, key, most=settings.explainer_queue, timeout=settings.timeout)
+    return Pool.of(settings) if settings.explainers else None
+
+
+def _empty_app(prepare: Callable[[], Awaitable[None]], explainers: Explainers | None, end: Callable[[], None] = lambda: None) -> FastAPI:
+    """An app without routes, whose lifespan prepares in the background."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async def begin() -> None:
+            await prepare()
+            if explainers is not None:
+                await explainers.start()  # after the models: until the first answer the cores belong to them
+
+        beginning = asyncio.create_task(begin())
+        yield
+        beginning.cancel()
+        if explainers is not None:
+            await explainers.stop()
+        end()
+
+    return FastAPI(
         title="whyserve",
         version=service.__version__,
         summary="Predictions, and the reasons for them",
@@ -101,14 +162,11 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
     )
-    layers = Layers(serving, Representations(serving, limits, explaining), limits)
-    verbs = [*v1.verbs(), *layers.verbs(), *v2.verbs(), *torchserve.verbs()]
+
+
+def _frame(app: FastAPI, verbs: list[Route], settings: Settings, draining: Draining, metrics: Metrics) -> None:
+    """What is around every route: keys, the Host check, errors in one form; the verbs before the other routes."""
     app.router.routes[:0] = verbs  # first: the router asks its routes in order
-    app.include_router(v1.router())
-    app.include_router(layers.router())
-    app.include_router(v2.router())
-    app.include_router(repository_routes(lifecycle))
-    app.include_router(health_routes(registry, metrics, draining, strict=settings.strict_ready))
     app.add_middleware(
         Edge,
         verbs=verbs,
@@ -119,9 +177,8 @@ def create_app(settings: Settings, draining: Draining | None = None, on_ready: C
     )
     for error_class in (WhyserveError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error_class, _answer_error)
-    describe_verbs(app)
-    app.state.registry = registry
-    return app
+    describe_verbs(app, verbs)
+    app.state.role = settings.role
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
@@ -136,8 +193,10 @@ def _of_framework(request: Request, error: Exception) -> Answer:
         where = ".".join(str(part) for part in problem["loc"])
         return error_answer(BadRequest(f"{where}: {problem['msg']}"))
     if isinstance(error, HTTPException):
+        explainer = request.app.state.role == "explainer"
+        elsewhere = "; this is an explainer (WHYSERVE_ROLE), which answers V2 explain, status and studies" if explainer else ""
         known = {
-            404: ("not_found", f"nothing is served at {request.url.path}"),
+            404: ("not_found", f"nothing is served at {request.url.path}{elsewhere}"),
             405: ("method_not_allowed", f"{request.method} isn't served here"),
         }
         code, message = known.get(error.status_code, ("http_error", str(error.detail)))

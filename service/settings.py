@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -34,6 +35,21 @@ def _device(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or "@" in value or "?" in value or "#" in value:
+        raise ValueError("expected http://HOST[:PORT] or https://HOST[:PORT]")
+    return value.rstrip("/")
+
+
+def _optional_url(value: str | None) -> str | None:
+    return None if value is None else _url(value)
+
+
 Keys = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -49,6 +65,14 @@ class Settings(BaseSettings):
     device: Annotated[str, AfterValidator(_device)] = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(default=0, ge=0, description="ONNX Runtime threads of one run; 0: what the CPU limit allows")
     model_memory_mib: int = Field(default=2048, ge=64, description="memory of runs on the CPU, all models together, without their weights")
+    role: Literal["all", "predictor", "explainer"] = Field(
+        default="all", description="all; predictor: explanations are asked of another server; explainer: explains for predictors"
+    )
+    explainer_url: Annotated[str | None, AfterValidator(_optional_url)] = Field(
+        default=None, description="where a predictor's explanations are computed, http://HOST:PORT of a server with --role explainer"
+    )
+    explainer_key: str | None = Field(default=None, description="key that a predictor sends to its explainer")
+    explainer_key_file: Path | None = Field(default=None, description="file with that key")
     explainers: int = Field(default=1, ge=0, le=64, description="explainer processes; 0 turns explanations off")
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
     explainer_queue: int = Field(default=64, ge=1, description="explanations waiting or running at most")
@@ -81,6 +105,31 @@ class Settings(BaseSettings):
     @property
     def max_body_bytes(self) -> int:
         return self.max_body_mib * 2**20
+
+    def require_role(self) -> None:
+        """Raises BadSetting where the settings contradict the role."""
+        to_others = self.explainer_url is not None
+        keyed = self.explainer_key is not None or self.explainer_key_file is not None
+        if self.role != "predictor" and to_others:
+            raise BadSetting(f"setting {PREFIX}EXPLAINER_URL is a predictor's ({PREFIX}ROLE=predictor), the role is {self.role}")
+        if self.role == "predictor" and not to_others and self.explainers:
+            raise BadSetting(
+                f"a predictor needs {PREFIX}EXPLAINER_URL, where its explanations are computed, "
+                f"or {PREFIX}EXPLAINERS=0, which turns them off"
+            )
+        if self.role == "predictor" and to_others and not self.explainers:
+            raise BadSetting(f"{PREFIX}EXPLAINERS=0 turns explanations off, {PREFIX}EXPLAINER_URL asks for them")
+        if keyed and not to_others:
+            raise BadSetting(f"setting {PREFIX}EXPLAINER_KEY goes with {PREFIX}EXPLAINER_URL")
+        if self.role == "explainer" and not self.explainers:
+            raise BadSetting(f"{PREFIX}EXPLAINERS=0 turns explanations off, {PREFIX}ROLE=explainer does nothing else")
+
+    def key_of_explainer(self) -> str | None:
+        """The key that a predictor sends. Raises BadSetting where the file can't be read or there are several."""
+        found = _read_keys(self.explainer_key_file, "explainer_key_file") | ({self.explainer_key} if self.explainer_key else set())
+        if len(found) > 1:
+            raise BadSetting(f"setting {PREFIX}EXPLAINER_KEY: expected one key, got {len(found)} from it and its file")
+        return next(iter(found), None)
 
     def keys(self) -> frozenset[str]:
         """Keys that may predict and explain. Raises BadSetting where the file can't be read."""

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import Route
 
 from service.api import schemas
 from service.api import schemas_layers as layers
@@ -37,9 +38,10 @@ _ERRORS = {
 }
 
 
-def describe_verbs(app: FastAPI) -> None:
-    """Adds the verbs to what `app.openapi()` answers, so that /docs is complete."""
+def describe_verbs(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Adds the verbs among `routes` to what `app.openapi()` answers, so that /docs is complete."""
     generate = app.openapi
+    served = {route.path for route in routes}
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -50,7 +52,7 @@ def describe_verbs(app: FastAPI) -> None:
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
             for path, summary, request, response, takes, gives in _VERBS:
-                for full in (path, _with_version(path)):
+                for full in {path, _with_version(path)} & served:
                     document["paths"][full] = {"post": _operation(full, summary, request, response, takes, gives)}
             app.openapi_schema = document
         return app.openapi_schema

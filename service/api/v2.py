@@ -87,15 +87,11 @@ class V2:
         @router.get(_MODEL + "/ready", summary="Whether the model serves", responses={503: {}})
         @router.get(_VERSION + "/ready", summary="Whether the model serves", responses={503: {}})
         async def ready(name: str, version: str | None = None) -> JSONResponse:
-            entry = registry.entry(name, version)
-            if entry.state == "READY":
-                return JSONResponse({"name": name, "ready": True})
-            body = {"name": name, "ready": False, "error": entry.reason or entry.state.lower(), "code": "unavailable"}
-            return JSONResponse(body, 503, {"retry-after": "5"})
+            return readiness(registry.entry(name, version))
 
         @router.post("/v2/repository/index", summary="Every version, its state and why")
         async def index() -> list[dict[str, str]]:
-            return [_indexed(entry) for entry in registry]
+            return [indexed(entry) for entry in registry]
 
         return router
 
@@ -110,10 +106,11 @@ def explain_parameters(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 def _request(call: Call) -> InferRequest:
     declared = call.model.manifest.inputs
-    return decode_request(call.body, _header_length(call.headers), declared[0] if len(declared) == 1 else None)
+    return decode_request(call.body, header_length(call.headers), declared[0] if len(declared) == 1 else None)
 
 
-def _header_length(headers: Fields) -> int | None:
+def header_length(headers: Fields) -> int | None:
+    """The JSON header's length as the request says it, None where it doesn't. Raises BadRequest."""
     sent = headers.get(_HEADER)
     if sent is None:
         return None
@@ -145,5 +142,15 @@ def _described(tensor: Input | Output) -> dict[str, Any]:
     return {"name": tensor.name, "datatype": datatype_named(tensor.dtype), "shape": [-1, *(size or -1 for size in tensor.shape)]}
 
 
-def _indexed(entry: Entry) -> dict[str, str]:
+def readiness(entry: Entry) -> JSONResponse:
+    """Whether a version serves, else why not."""
+    name = entry.location.name
+    if entry.state == "READY":
+        return JSONResponse({"name": name, "ready": True})
+    body = {"name": name, "ready": False, "error": entry.reason or entry.state.lower(), "code": "unavailable"}
+    return JSONResponse(body, 503, {"retry-after": "5"})
+
+
+def indexed(entry: Entry) -> dict[str, str]:
+    """An entry of the repository's index."""
     return {"name": entry.location.name, "version": str(entry.location.version), "state": entry.state, "reason": entry.reason}

@@ -17,6 +17,8 @@ from service.codecs.v2 import InferRequest, encode_request
 from service.errors import BadParameter, BadRequest
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
+ROLE_HEADER = "Whyserve-Role"
+"""On every answer of a server that explains for others: what else answers at its address can be told from it."""
 _ALIGNMENT = 8
 """The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
 

@@ -75,3 +75,40 @@ def test_a_missing_key_file_is_an_error_that_names_the_setting(tmp_path: Path):
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
+
+
+URL = {"WHYSERVE_EXPLAINER_URL": "http://explainer:8080/"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"WHYSERVE_ROLE": "predictor"}, "WHYSERVE_EXPLAINER_URL"),
+        ({"WHYSERVE_ROLE": "predictor", "WHYSERVE_EXPLAINERS": "0"} | URL, "WHYSERVE_EXPLAINERS=0"),
+        ({"WHYSERVE_ROLE": "explainer"} | URL, "the role is explainer"),
+        (URL, "the role is all"),
+        ({"WHYSERVE_ROLE": "explainer", "WHYSERVE_EXPLAINERS": "0"}, "WHYSERVE_EXPLAINERS=0"),
+        ({"WHYSERVE_EXPLAINER_KEY": "k"}, "WHYSERVE_EXPLAINER_KEY"),
+    ],
+)
+def test_settings_that_contradict_the_role_are_named(environment: dict[str, str], words: str):
+    with pytest.raises(BadSetting, match=words):
+        load_settings(environment).require_role()
+
+
+@pytest.mark.parametrize("url", ["explainer:8080", "ftp://explainer", "http://", "http://h:99999", "http://user:pw@h", "http://h/?a=1"])
+def test_an_explainers_url_is_http(url: str):
+    with pytest.raises(BadSetting, match="WHYSERVE_EXPLAINER_URL"):
+        load_settings({"WHYSERVE_EXPLAINER_URL": url})
+
+
+def test_a_predictors_settings(tmp_path: Path):
+    (tmp_path / "key").write_text("secret\n")
+    settings = load_settings({"WHYSERVE_ROLE": "predictor", "WHYSERVE_EXPLAINER_KEY_FILE": str(tmp_path / "key")} | URL)
+    settings.require_role()
+    assert settings.explainer_url == "http://explainer:8080"
+    assert settings.key_of_explainer() == "secret"
+    (tmp_path / "key").write_text("one\ntwo\n")
+    with pytest.raises(BadSetting, match="one key"):
+        settings.key_of_explainer()
+    load_settings({"WHYSERVE_ROLE": "predictor", "WHYSERVE_EXPLAINERS": "0"}).require_role()

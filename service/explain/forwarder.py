@@ -1,0 +1,106 @@
+"""Explainers on another server (`--role explainer`), asked over HTTP by the same messages as the processes here. Imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from service.errors import NotFound, Unavailable
+from service.explain.endpoint import Endpoint, Lost, error_of, reply_of
+from service.explain.explainers import Explainers
+from service.explain.message import ROLE_HEADER, Message, Reply
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("whyserve.explain")
+CONNECT = 1.0
+"""Seconds to be connected: nobody shall wait long for a server that isn't there."""
+_SETTING = "setting WHYSERVE_EXPLAINER_URL"
+
+
+class Forwarder(Explainers):
+    """Sends each message to `url`, at most `most` of them at once, with `key` where the explainer wants one.
+
+    Each message has a connection of its own: behind one address there may be several replicas, and a connection that is kept
+    would stay with one of them. An explanation costs far more than a connection.
+    """
+
+    def __init__(self, url: str, key: str | None, *, most: int, timeout: float) -> None:
+        super().__init__(timeout)
+        self._url = url
+        self._headers = {} if key is None else {"x-api-key": key}
+        self._most = most
+        self._pending = 0
+        self._endpoint: Endpoint | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        self._connected()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        if self._endpoint is not None:
+            await self._endpoint.client.aclose()
+
+    async def carry(self, message: Message) -> Reply:
+        """The explainer's answer; asked once more where the connection is lost before it has answered."""
+        if self._stopped:
+            raise Unavailable("the server is stopping")
+        with self._place():
+            return await self._asked(self._connected(), message)
+
+    async def _asked(self, endpoint: Endpoint, message: Message) -> Reply:
+        import httpx
+
+        for _ in range(2):
+            try:
+                answer = await endpoint.send(message)
+            except Lost as lost:
+                log.warning("explainer at %s: %r", self._url, lost.__cause__)
+                if isinstance(lost.__cause__, httpx.ConnectTimeout):
+                    break  # it would take as long again
+            else:
+                return self._reply(answer)
+        raise Unavailable(f"the explainer can't be reached ({_SETTING})")
+
+    def _reply(self, answer: httpx.Response) -> Reply:
+        """Raises the error that was answered, and Unavailable for what is this server's trouble with the explainer."""
+        if answer.status_code in (401, 403):
+            raise Unavailable("the explainer doesn't take this server's key (setting WHYSERVE_EXPLAINER_KEY)", 5)
+        if answer.headers.get(ROLE_HEADER) != "explainer":
+            log.error("explainer at %s: status %d, no explainer's answer: %.200r", self._url, answer.status_code, answer.content)
+            raise Unavailable(f"no explainer answers at the address given for one ({_SETTING}), status {answer.status_code}", 5)
+        if answer.status_code == 200:
+            return reply_of(answer)
+        error = error_of(answer)
+        if isinstance(error, NotFound):
+            raise Unavailable(f"the explainer hasn't this model: {error}", 5)
+        raise error
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._pending >= self._most:
+            raise Unavailable(f"{self._most} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)")
+        self._pending += 1
+        try:
+            yield
+        finally:
+            self._pending -= 1
+
+    def _connected(self) -> Endpoint:
+        if self._endpoint is None:
+            import httpx
+
+            client = httpx.AsyncClient(
+                base_url=self._url,
+                headers=self._headers,
+                limits=httpx.Limits(max_connections=self._most, max_keepalive_connections=0),
+                trust_env=False,  # no proxy stands between the two
+                verify=ssl.create_default_context(),  # which knows SSL_CERT_FILE
+            )
+            self._endpoint = Endpoint(client, CONNECT)
+        return self._endpoint
