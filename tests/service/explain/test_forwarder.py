@@ -1,0 +1,157 @@
+"""A predictor's road to its explainer, with servers at the other end that do what real ones do on bad days."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from service.errors import BadParameter, DeadlineExceeded, NotFound, Unavailable, WhyserveError
+from service.explain.forwarder import Forwarder
+from service.explain.message import Message
+
+ANSWER = b"HTTP/1.1 %s\r\nwhyserve-role: explainer\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s"
+
+
+@dataclass
+class Other:
+    """What stands at the other end: each connection's request headers, in order."""
+
+    port: int = 0
+    met: list[bytes] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the forwarder has closed a connection."""
+
+
+@asynccontextmanager
+async def other_end(behave: Callable[[int, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Other]:
+    """A server that reads a request's head and then behaves as told, by the number of the connection."""
+    other = Other()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        other.met.append(await reader.readuntil(b"\r\n\r\n"))
+        other.asked.set()
+        await behave(len(other.met), writer)
+        await reader.read()
+        other.left.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    other.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield other
+
+
+def forwarder(other: Other, most: int = 4, key: str | None = None) -> Forwarder:
+    return Forwarder(f"http://127.0.0.1:{other.port}", key, most=most, timeout=60)
+
+
+def question(seconds: float = 10) -> Message:
+    return Message("status", "cnn", 1, time.monotonic() + seconds)
+
+
+def answers(status: bytes = b"200 OK", body: bytes = b"{}", headers: bytes = b"") -> Callable[[int, asyncio.StreamWriter], Awaitable[None]]:
+    async def behave(_: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(ANSWER % (status, len(body), headers, body))
+        await writer.drain()
+
+    return behave
+
+
+async def hangs(_: int, __: asyncio.StreamWriter) -> None:
+    """Says nothing."""
+
+
+async def closes(_: int, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def closes_at_first(number: int, writer: asyncio.StreamWriter) -> None:
+    if number == 1:
+        writer.close()
+    else:
+        await answers()(number, writer)
+
+
+async def test_a_connection_a_message_and_the_key_on_each() -> None:
+    async with other_end(answers()) as other:
+        ours = forwarder(other, key="secret")
+        for _ in range(3):
+            assert (await ours.carry(question())).content == b"{}"
+        assert len(other.met) == 3
+        assert all(b"x-api-key: secret" in head.lower() for head in other.met)
+        await ours.stop()
+        with pytest.raises(Unavailable, match="stopping"):
+            await ours.carry(question())
+
+
+async def test_what_is_lost_on_the_way_is_asked_once_more() -> None:
+    async with other_end(closes_at_first) as other:
+        assert (await forwarder(other).carry(question())).content == b"{}"
+        assert len(other.met) == 2
+
+
+async def test_what_is_lost_twice_is_unavailable() -> None:
+    async with other_end(closes) as other:
+        with pytest.raises(Unavailable, match="can't be reached") as caught:
+            await forwarder(other).carry(question())
+        assert caught.value.retry_after == 1
+        assert len(other.met) == 2
+
+
+async def test_silence_ends_at_the_deadline_and_takes_its_connection_along() -> None:
+    async with other_end(hangs) as other:
+        with pytest.raises(DeadlineExceeded):
+            await forwarder(other).carry(question(0.2))
+        assert len(other.met) == 1
+        await asyncio.wait_for(other.left.wait(), 5)
+
+
+async def test_no_more_at_once_than_was_set() -> None:
+    async with other_end(hangs) as other:
+        ours = forwarder(other, most=1)
+        first = asyncio.create_task(ours.carry(question()))
+        await asyncio.wait_for(other.asked.wait(), 5)
+        with pytest.raises(Unavailable, match="EXPLAINER_QUEUE"):
+            await ours.carry(question())
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        with pytest.raises(DeadlineExceeded):
+            await ours.carry(question(0.1))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "words"),
+    [
+        (b"400 Bad Request", b'{"error": "parameter", "code": "bad_parameter"}', BadParameter, "parameter"),
+        (b"503 Busy", b'{"error": "queue full", "code": "unavailable"}', Unavailable, "queue full"),
+        (b"404 Not Found", b'{"error": "no model named", "code": "not_found"}', Unavailable, "no model named"),
+        (b"401 Who", b'{"error": "a key", "code": "unauthorized"}', Unavailable, "EXPLAINER_KEY"),
+        (b"403 No", b"<html>", Unavailable, "EXPLAINER_KEY"),
+        (b"500 Broken", b"oops", WhyserveError, "status 500"),
+        (b"500 Broken", b"[]", WhyserveError, "status 500"),
+    ],
+)
+async def test_errors_are_as_they_were_raised_or_this_servers_own(
+    status: bytes, body: bytes, expected: type[WhyserveError], words: str
+) -> None:
+    async with other_end(answers(status, body, b"retry-after: 7\r\n")) as other:
+        with pytest.raises(expected, match=words) as caught:
+            await forwarder(other).carry(question())
+    assert not isinstance(caught.value, NotFound)
+    if "queue" in words:
+        assert caught.value.retry_after == 7
+
+
+async def test_what_is_no_explainer_is_told_from_one() -> None:
+    async def page(_: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi")
+
+    async with other_end(page) as other:
+        with pytest.raises(Unavailable, match="no explainer answers"):
+            await forwarder(other).carry(question())
