@@ -123,7 +123,9 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     app = _empty_app(prepare, pool)
     app.include_router(inventory_routes(inventory))
     app.include_router(health_routes(inventory.registry, metrics, draining, strict=settings.strict_ready, lacks=lacks))
-    verbs = relay_routes(inventory, pool, metrics, max_bytes=settings.max_body_bytes, longest=settings.timeout)
+    # Decoded tensors are many times the pictures that a predictor took within its own limit.
+    most = settings.max_body_bytes if "max_body_mib" in settings.model_fields_set else settings.explainer_memory_mib * 2**20 // 4
+    verbs = relay_routes(inventory, pool, metrics, max_bytes=most, longest=settings.timeout)
     _frame(app, verbs, settings, draining, metrics)
     app.state.registry = inventory.registry
     return app

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -140,6 +142,16 @@ async def test_an_address_where_something_else_answers(server: Server, path: str
     is_error(refused, 503, "no explainer answers")
 
 
+@pytest.mark.parametrize(("name", "words"), [(TABLE.name, "isn't the one that is served"), ("only-here", "hasn't this model")])
+async def test_a_model_that_the_explainer_has_not(name: str, words: str, pair: tuple[Server, Server], tmp_path: Path) -> None:
+    """Another file under the same name, or none at all."""
+    shutil.copytree(bundle_named("wine-mlp").folder, tmp_path / name / "1")
+    to_it = {"explainer_url": pair[1].url, "explainer_key": "between-them"}
+    async with serving(models=tmp_path, role="predictor", explainers=1, **to_it) as client:
+        refused = await client.post(f"/v1/models/{name}:explain", json={"instances": [TABLE.instance()]})
+    is_error(refused, 503, words)
+
+
 async def test_a_predictor_without_explanations_says_so() -> None:
     async with serving(role="predictor", explainers=0) as client:
         is_error(await client.post(f"{TABLE.v1}:explain", json={"instances": [TABLE.instance()]}), 400, "turned off")
@@ -165,6 +177,17 @@ def test_what_it_does_not_do_names_the_role(path: str, explainer: httpx.Client) 
 
 def test_it_checks_its_own_keys(pair: tuple[Server, Server]) -> None:
     is_error(httpx.post(f"{pair[1].url}/v2/models/{MNIST.name}/explain", content=b"{}"), 401)
+
+
+async def test_a_body_may_be_as_large_as_decoded_tensors_are(tmp_path: Path) -> None:
+    """Beyond the public limit, up to a quarter of a process's memory, unless the limit was set."""
+    shutil.copytree(TABLE.folder, tmp_path / TABLE.name / "1")
+    path, tensors = f"/v2/models/{TABLE.name}/explain", b"\0" * (65 * 2**20)
+    header = b'{"inputs": 3}'
+    framed = {"inference-header-content-length": str(len(header))}
+    for settings, status, words in (({}, 400, "inputs"), ({"max_body_mib": 64}, 413, "WHYSERVE_MAX_BODY_MIB")):
+        async with serving(models=tmp_path, role="explainer", explainers=1, **settings) as client:
+            is_error(await client.post(path, content=header + tensors, headers=framed), status, words)
 
 
 def test_it_explains_for_anybody_with_a_key(explainer: httpx.Client, client: httpx.Client) -> None:
