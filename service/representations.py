@@ -12,6 +12,7 @@ import numpy as np
 
 from service import companions
 from service.api.bodies import BodyLimits, parse_body
+from service.caller import ANYONE, Caller
 from service.codecs.instance import Instance
 from service.errors import BadInput, BadParameter, NotExplainable
 from service.explain.explainers import Explainers
@@ -53,25 +54,27 @@ class Representations:
         self._bodies = bodies
         self._limits = limits
 
-    async def layers(self, model: LoadedModel) -> Studied:
+    async def layers(self, model: LoadedModel, caller: Caller = ANYONE) -> Studied:
         """Raises Unavailable, NotExplainable (no explainers here)."""
-        return await self._ask("layers", model, {}, {}, None)
+        return await self._ask("layers", model, {}, {}, None, caller)
 
-    async def filters(self, model: LoadedModel, parameters: Mapping[str, Any]) -> Studied:
+    async def filters(self, model: LoadedModel, parameters: Mapping[str, Any], caller: Caller = ANYONE) -> Studied:
         """Raises BadParameter, UnknownChoice (layer), NotExplainable, TooLarge."""
         wanted = check(FilterParameters, parameters)
-        return await self._ask("filters", model, {}, wanted.model_dump(exclude_defaults=True), self._seconds(wanted))
+        return await self._ask("filters", model, {}, wanted.model_dump(exclude_defaults=True), self._seconds(wanted), caller)
 
-    async def activations(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Seen:
+    async def activations(
+        self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
+    ) -> Seen:
         """Raises what `Serving.predict` raises, BadParameter, UnknownChoice (layer), NotExplainable, TooLarge."""
         wanted = check(ActivationParameters, parameters)
         seconds, plain = self._seconds(wanted), wanted.model_dump(exclude_defaults=True)
         instances = await self._decoded(model, sent, 0)
         blocks = _blocks(instances)
-        found = [await self._ask("activations", model, rows, plain, seconds) for rows, _ in blocks]
+        found = [await self._ask("activations", model, rows, plain, seconds, caller) for rows, _ in blocks]
         return Seen(_joined(found, [places for _, places in blocks]), instances)
 
-    async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Seen:
+    async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE) -> Seen:
         """Attributions of a layer's units. Raises what `Serving.explain` raises."""
         wanted = check(LayerAttributionParameters, parameters)
         for name in ("steps", "max_steps"):
@@ -86,10 +89,12 @@ class Representations:
         for rows, places in blocks:
             part = request.of_instances(places)
             plain = part.parameters.model_dump(exclude_defaults=True)
-            found.append(await self._ask("explain-layer", model, rows | sent_along(part), plain, request.timeout))
+            found.append(await self._ask("explain-layer", model, rows | sent_along(part), plain, request.timeout, caller))
         return Seen(_joined(found, [places for _, places in blocks]), instances)
 
-    async def visualise(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Studied:
+    async def visualise(
+        self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
+    ) -> Studied:
         """What units look for, compared with the instances sent, else with the bundle's golden ones. The first one's other
         inputs are kept. Raises BadParameter, UnknownChoice (layer, unit), NotExplainable, DeadlineExceeded."""
         wanted = check(VisualiseParameters, parameters)
@@ -97,7 +102,7 @@ class Representations:
         real = await self._real(model, sent, wanted.seed)
         tensors = {name: array[None] for name, array in (real[0] if real else _blank(model)).items()}
         tensors |= {f"{REFERENCE}{i}.{name}": array[None] for i, row in enumerate(real) for name, array in row.items()}
-        return await self._ask("visualise", model, tensors, wanted.model_dump(exclude_defaults=True), self._seconds(wanted))
+        return await self._ask("visualise", model, tensors, wanted.model_dump(exclude_defaults=True), self._seconds(wanted), caller)
 
     async def _real(self, model: LoadedModel, sent: list[dict[str, Any]], seed: int) -> list[Rows]:
         """Instances as tensors without the batch axis: those sent, else golden ones; of a generative model drawn ones."""
@@ -113,12 +118,18 @@ class Representations:
         return await self._serving.decode(model, draw_missing(model.manifest, sent, seed))
 
     async def _ask(
-        self, operation: Operation, model: LoadedModel, tensors: Mapping[str, Array], parameters: Mapping[str, Any], seconds: float | None
+        self,
+        operation: Operation,
+        model: LoadedModel,
+        tensors: Mapping[str, Array],
+        parameters: Mapping[str, Any],
+        seconds: float | None,
+        caller: Caller,
     ) -> Studied:
         pool: Explainers | None = self._serving.pool
         if pool is None:
             raise NotExplainable("explanations are turned off on this server (WHYSERVE_EXPLAINERS=0)")
-        return await pool.study(operation, model.name, model.version, model.bundle.model_sha256, tensors, parameters, seconds)
+        return await pool.study(operation, model.name, model.version, model.bundle.model_sha256, tensors, parameters, seconds, caller)
 
     def _seconds(self, wanted: Parameters | LayerAttributionParameters) -> float | None:
         if wanted.timeout is not None and wanted.timeout > self._limits.timeout:

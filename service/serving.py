@@ -12,6 +12,7 @@ import numpy as np
 
 from service import companions
 from service.budget import Budget
+from service.caller import ANYONE, Caller
 from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.output import encode_predictions
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
@@ -109,7 +110,9 @@ class Serving:
         watch.lap("postprocess")
         return predictions
 
-    async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any]) -> Explained:
+    async def explain(
+        self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
+    ) -> Explained:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
         pool = self._explainers()
         requests = resolve_all(model.manifest, parameters, self._limits)
@@ -132,19 +135,23 @@ class Serving:
             for request in requests
             for block in blocks
         ]
-        answers = iter(await _all([partial(self._known, pool, model, request, block.feeds) for request, block in asked], self._at_once))
+        answers = iter(
+            await _all([partial(self._known, pool, model, request, block.feeds, caller) for request, block in asked], self._at_once)
+        )
         by_method = [_in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
-    async def _known(self, pool: Explainers, model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array]) -> list[Explanation]:
+    async def _known(
+        self, pool: Explainers, model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array], caller: Caller
+    ) -> list[Explanation]:
         """One explanation a row of `feeds` (n, ..): known ones as they are, the others computed, once for all who ask just now."""
 
         async def compute(places: list[int]) -> list[Explanation]:
             whole = places == list(range(len(next(iter(feeds.values())))))
             rows = feeds if whole else {name: array[places] for name, array in feeds.items()}
             theirs = request if whole else request.of_instances(places)
-            answers = await pool.explain(model.name, model.version, rows, theirs, model.bundle.model_sha256)
+            answers = await pool.explain(model.name, model.version, rows, theirs, model.bundle.model_sha256, caller)
             self._count(model, request.method.name, answers)
             return answers
 
@@ -160,7 +167,9 @@ class Serving:
         async with self._decoding.hold(companions.encoded_pixels(request, inputs, model.decoder) * _BYTES_A_PIXEL):
             return await asyncio.to_thread(companions.decoded, request, inputs, model.decoder, self._max_instances)
 
-    async def explain_arrays(self, model: LoadedModel, arrays: Mapping[str, Array], parameters: Mapping[str, Any]) -> ExplainAnswer:
+    async def explain_arrays(
+        self, model: LoadedModel, arrays: Mapping[str, Array], parameters: Mapping[str, Any], caller: Caller = ANYONE
+    ) -> ExplainAnswer:
         """Explanations for whole batches (n, ...) of the graph's own inputs. Raises what `explain` raises."""
         pool = self._explainers()
         request = resolve(model.manifest, parameters, self._limits)
@@ -170,7 +179,7 @@ class Serving:
         feeds = model.decoder.check(rows)
         _require_targets(request, len(next(iter(feeds.values()))))
         watch.lap("preprocess")
-        answers = await self._known(pool, model, request, feeds)
+        answers = await self._known(pool, model, request, feeds, caller)
         watch.lap("explain")
         return ExplainAnswer(tuple(answers))
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.answers import error_answer
 from service.api.bodies import Fields
+from service.caller import ANYONE, Caller
 from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
 
 _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
@@ -41,13 +42,13 @@ class Keys:
     users: frozenset[str] = field(default_factory=frozenset)
     administrators: frozenset[str] = field(default_factory=frozenset)
 
-    def check(self, path: str, headers: Fields) -> None:
-        """Raises Unauthorized without a key where one is needed, Forbidden with one that doesn't suffice."""
+    def check(self, path: str, headers: Fields) -> Caller:
+        """Who asks. Raises Unauthorized without a key where one is needed, Forbidden with one that doesn't suffice."""
         admin = path.startswith(_ADMIN)
         if admin and not self.administrators:
             raise Forbidden("changing the repository is turned off; set WHYSERVE_ADMIN_KEYS")
         if not admin and (not self.users or path.startswith(_OPEN) or path == "/"):
-            return
+            return ANYONE
         key = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ").strip()
         if not key:
             raise Unauthorized("a key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
@@ -55,6 +56,7 @@ class Keys:
             if admin and _among(key, self.users):
                 raise Forbidden("this key may predict and explain, not change the repository")
             raise Forbidden("this key isn't known here")
+        return Caller.by_key(key)
 
 
 def _among(key: bytes, keys: frozenset[str]) -> bool:
@@ -69,7 +71,7 @@ def allowed_hosts(listening: str) -> frozenset[str] | None:
 
 
 class Edge:
-    """The middleware. `scope["state"]["request_id"]` is the id for whoever answers below."""
+    """The middleware. `scope["state"]` holds, for whoever answers below, the `request_id` and the `caller`."""
 
     def __init__(
         self, app: ASGIApp, *, verbs: Sequence[Route], keys: Keys, hosts: frozenset[str] | None, draining: Draining, rejected: Counter
@@ -103,7 +105,7 @@ class Edge:
             await send(message)
 
         try:
-            self._check(scope["path"], headers)
+            scope["state"]["caller"] = self._check(scope["path"], headers)
         except WhyserveError as error:
             await error_answer(error).send(identified)
             return
@@ -128,7 +130,7 @@ class Edge:
                     return route.app
         return self._app
 
-    def _check(self, path: str, headers: Fields) -> None:
+    def _check(self, path: str, headers: Fields) -> Caller:
         if self._hosts is not None:
             host = headers.get(b"host", b"").decode("latin-1").lower()
             name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -137,7 +139,8 @@ class Edge:
                     f"host {host[:100]!r} isn't served here; this server listens on loopback only: {', '.join(sorted(self._hosts))}"
                 )
         if self._keys is not None or path.startswith(_ADMIN):
-            (self._keys or self._closed_admin).check(path, headers)
+            return (self._keys or self._closed_admin).check(path, headers)
+        return ANYONE
 
 
 def _request_id(headers: Fields) -> str:

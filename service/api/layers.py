@@ -57,8 +57,9 @@ class Layers:
 
         @router.get("/v1/models/{name}/layers", summary="The layers of the model, with what can be asked of each")
         @router.get("/v1/models/{name}/versions/{version}/layers", summary="The layers of the version")
-        async def layers(name: str, version: str | None = None) -> schemas.Layers:
-            return schemas.Layers.model_validate(dict((await self._representations.layers(registry.model(name, version))).fields))
+        async def layers(request: Request, name: str, version: str | None = None) -> schemas.Layers:
+            studied = await self._representations.layers(registry.model(name, version), request.state.caller)
+            return schemas.Layers.model_validate(dict(studied.fields))
 
         @router.get(
             "/v1/models/{name}/filters",
@@ -75,7 +76,7 @@ class Layers:
         async def filters(request: Request, name: str, version: str | None = None) -> Response:
             form = negotiate(request.headers.get("accept", ""), _FORMS)
             model = registry.model(name, version)
-            studied = await self._representations.filters(model, dict(request.query_params))
+            studied = await self._representations.filters(model, dict(request.query_params), request.state.caller)
             body = {"layer": studied.fields["layer"], "axes": studied.fields["axes"], "values": studied.rows[0]["values"]}
             answer = await _answer(form, model, lambda: drawing.draw_filters(model.manifest, studied), body, "filters")
             return Response(answer.body, answer.status, answer.headers, answer.media_type)
@@ -85,7 +86,8 @@ class Layers:
     async def _activations(self, call: Call) -> Answer:
         form = negotiate(call.accept, _FORMS)
         parsed = await call.parse(self._limits)
-        seen = await unless_hung_up(self._representations.activations(call.model, parsed.instances, parsed.parameters), call.receive)
+        work = self._representations.activations(call.model, parsed.instances, parsed.parameters, call.caller)
+        seen = await unless_hung_up(work, call.receive)
         studied, manifest = seen.studied, call.model.manifest
         body = {"activations": [dict(row) for row in studied.rows], **studied.fields, **_signature(call)}
         return await _answer(form, call.model, lambda: drawing.draw_activations(manifest, studied), body, "activations")
@@ -93,7 +95,8 @@ class Layers:
     async def _explain(self, call: Call) -> Answer:
         form = negotiate(call.accept, _FORMS)
         parsed = await call.parse(self._limits)
-        seen = await unless_hung_up(self._representations.explain(call.model, parsed.instances, parsed.parameters), call.receive)
+        work = self._representations.explain(call.model, parsed.instances, parsed.parameters, call.caller)
+        seen = await unless_hung_up(work, call.receive)
         studied, manifest = seen.studied, call.model.manifest
         rows = [
             {"attributions": None, **row, "warnings": [*row["warnings"], *instance.warnings]}
@@ -105,7 +108,8 @@ class Layers:
     async def _visualise(self, call: Call) -> Answer:
         form = negotiate(call.accept, _FORMS)
         parsed = await call.parse(self._limits, may_be_none=True)
-        studied = await unless_hung_up(self._representations.visualise(call.model, parsed.instances, parsed.parameters), call.receive)
+        work = self._representations.visualise(call.model, parsed.instances, parsed.parameters, call.caller)
+        studied = await unless_hung_up(work, call.receive)
         manifest = call.model.manifest
         body = {"visualisations": _encoded(manifest, studied), **studied.fields, **_signature(call)}
         return await _answer(form, call.model, lambda: drawing.draw_visualisations(manifest, studied), body, "what units look for")

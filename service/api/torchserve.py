@@ -43,7 +43,8 @@ class TorchServe:
     async def _explain(self, call: Call) -> Answer:
         negotiate(call.accept, (JSON,))
         parsed = await call.parse(self._limits)
-        explained = await unless_hung_up(self._serving.explain(call.model, parsed.instances, parsed.parameters), call.receive)
+        work = self._serving.explain(call.model, parsed.instances, parsed.parameters, call.caller)
+        explained = await unless_hung_up(work, call.receive)
         return _bare(encode_explained(call.model.manifest, explained))
 
 

@@ -53,7 +53,8 @@ class V1:
     async def _explain(self, call: Call) -> Answer:
         form = negotiate(call.accept, drawable(call.model.manifest))
         parsed = await call.parse(self._limits)
-        explained = await unless_hung_up(self._serving.explain(call.model, parsed.instances, parsed.parameters), call.receive)
+        work = self._serving.explain(call.model, parsed.instances, parsed.parameters, call.caller)
+        explained = await unless_hung_up(work, call.receive)
         if form == PNG:
             return picture_answer(await asyncio.to_thread(draw_picture, call.model.manifest, explained))
         if form == HTML:

@@ -56,7 +56,7 @@ class V2:
 
     async def _explain(self, call: Call) -> Answer:
         request = _request(call)
-        work = self._serving.explain_arrays(call.model, request.inputs, explain_parameters(request.parameters))
+        work = self._serving.explain_arrays(call.model, request.inputs, explain_parameters(request.parameters), call.caller)
         answer = await unless_hung_up(work, call.receive)
         # An attribution has the shape of a row of its input: a discrete input's is summed up to one number an element.
         inputs = answer.inputs or [i.name for i in call.model.manifest.inputs]

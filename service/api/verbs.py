@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.answers import Answer, error_answer
 from service.api.bodies import BodyLimits, Fields, HungUp, Parsed, parse_body, read_body
+from service.caller import Caller
 from service.errors import WhyserveError
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
@@ -35,6 +36,7 @@ class Call:
     query: dict[str, str]
     id: str
     receive: Receive
+    caller: Caller
 
     @property
     def accept(self) -> str:
@@ -72,7 +74,8 @@ class Verb:
             headers: Fields = dict(scope["headers"])
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)) if scope["query_string"] else {}
             body = await read_body(headers, receive, self._limits.max_bytes)
-            answer = await self._handle(Call(model, headers, body, query, scope["state"]["request_id"], receive))
+            state = scope["state"]
+            answer = await self._handle(Call(model, headers, body, query, state["request_id"], receive, state["caller"]))
         except HungUp:
             outcome = "cancelled"
             return

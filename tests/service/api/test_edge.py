@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest_asyncio
 from support import bundle_named, is_error, png, serving
 
 from service.api.edge import Draining, Edge, Keys
+from service.caller import ANYONE, Caller
 from service.telemetry import Metrics
 
 TABLES = bundle_named("wine-perceptron")
@@ -139,3 +141,20 @@ async def test_an_error_nobody_foresaw_is_json_with_an_id_and_without_internals(
     assert (b"x-request-id", b"mine") in start["headers"]
     assert json.loads(body["body"])["code"] == "internal"
     assert b"secret" not in body["body"]
+
+
+async def test_who_asks_is_known_below_by_a_fingerprint_of_the_key():
+    """The key itself is not: what is below the edge writes logs and metrics."""
+    seen: list[Caller] = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["state"]["caller"])
+
+    for keys, headers in (
+        (Keys(), []),
+        (Keys(frozenset({"one"})), [(b"x-api-key", b"one")]),
+        (Keys(frozenset({"one"})), [(b"authorization", b"Bearer one")]),
+    ):
+        edge = Edge(app, verbs=[], keys=keys, hosts=None, draining=Draining(), rejected=Metrics().rejected)
+        await edge({"type": "http", "path": "/v2", "method": "GET", "headers": headers}, None, None)
+    assert seen == [ANYONE, Caller(hashlib.sha256(b"one").hexdigest()), Caller(hashlib.sha256(b"one").hexdigest())]
