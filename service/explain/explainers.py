@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.caller import ANYONE, Caller
 from service.codecs.v2 import InferRequest, decode_response
 from service.explain.answer import Explanation, decode
 from service.explain.layers.studied import Operation, Studied
@@ -49,6 +50,7 @@ class Explainers(ABC):
         tensors: Mapping[str, NDArray[Any]],
         request: ExplainRequest,
         sha256: str | None = None,
+        caller: Caller = ANYONE,
     ) -> list[Explanation]:
         """One explanation a row of `tensors` (n, ..), by graph input, of the model file with that hash (None: whichever is there).
 
@@ -58,7 +60,7 @@ class Explainers(ABC):
         deadline = time.monotonic() + request.timeout
         wire: dict[str, Any] = to_wire(request) | ({} if sha256 is None else {"model_sha256": sha256})
         asked = _request(dict(tensors) | companions(request), wire)
-        reply = await self.carry(message_of("explain", model, version, deadline, asked))
+        reply = await self.carry(message_of("explain", model, version, deadline, asked, caller=caller))
         return list(decode(decode_response(reply.content, reply.header_length)).explanations)
 
     async def study(
@@ -70,6 +72,7 @@ class Explainers(ABC):
         tensors: Mapping[str, NDArray[Any]],
         parameters: Mapping[str, Any],
         seconds: float | None = None,
+        caller: Caller = ANYONE,
     ) -> Studied:
         """What an operation on the model's layers finds for rows `tensors` (n, ..), within so many seconds.
 
@@ -77,7 +80,7 @@ class Explainers(ABC):
         """
         deadline = time.monotonic() + (self._timeout if seconds is None else seconds)
         asked = _request(tensors, {"parameters": orjson.dumps(dict(parameters)).decode(), "model_sha256": sha256})
-        reply = await self.carry(message_of("study", model, version, deadline, asked, operation))
+        reply = await self.carry(message_of("study", model, version, deadline, asked, operation, caller))
         return decode_studied(decode_response(reply.content, reply.header_length))
 
     async def status(self, model: str, version: int) -> TwinStatus:

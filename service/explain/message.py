@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
+from service.caller import ANYONE, Caller
 from service.codecs.v2 import InferRequest, encode_request
 from service.errors import BadParameter, BadRequest
 
@@ -49,6 +50,8 @@ class Message:
     header: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     blobs: bytes | memoryview = b""
     operation: str = ""
+    caller: Caller = ANYONE
+    """For the line here; it doesn't travel."""
 
     @property
     def verb(self) -> str:
@@ -95,14 +98,22 @@ class Message:
         return b"".join((document, self.blobs)), len(document)
 
 
-def message_of(kind: Kind, model: str, version: int, deadline: float, request: InferRequest | None = None, operation: str = "") -> Message:
+def message_of(
+    kind: Kind,
+    model: str,
+    version: int,
+    deadline: float,
+    request: InferRequest | None = None,
+    operation: str = "",
+    caller: Caller = ANYONE,
+) -> Message:
     """The message for tensors and parameters as they are here."""
     if request is None or not request.inputs:
         parameters = {} if request is None else request.parameters
-        return Message(kind, model, version, deadline, {"parameters": parameters}, operation=operation)
+        return Message(kind, model, version, deadline, {"parameters": parameters}, operation=operation, caller=caller)
     body, length = encode_request(request)
     header, blobs = _split(body, length)
-    return Message(kind, model, version, deadline, header, blobs, operation)
+    return Message(kind, model, version, deadline, header, blobs, operation, caller)
 
 
 def message_from(
