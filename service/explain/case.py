@@ -173,22 +173,27 @@ class Case:
 
     @cached_property
     def parity(self) -> Parity:
-        """The twin against the served model on this row, and what its backward pass keeps."""
-        saved = Saved()
-        with torch.enable_grad(), saved.counting(self.subject.weights):
-            leaves = [t.requires_grad_() for t in attributed(self.subject, self.feeds, self.ran)]
-            segment = self.subject.segment(self.subject.outputs)
-            outputs = segment(*leaves, *(self.feeds[name] for name in self.subject.others))
-        got = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
-        return Parity(parity_error(got, {name: self.ran[name] for name in self.subject.outputs}), saved.bytes)
+        """The twin against the served model on this row, and what its backward pass keeps (counted once for each shape)."""
+        subject = self.subject
+        segment = subject.segment(subject.outputs)
+        shapes = tuple(t.shape for t in (*self.point, *self.others))
+        if shapes not in subject.row_bytes:
+            saved = Saved()
+            with torch.enable_grad(), saved.counting(subject.weights):
+                segment(*(t.clone().requires_grad_() for t in self.point), *self.others)
+            subject.row_bytes[shapes] = saved.bytes
+        with torch.no_grad():
+            outputs = segment(*self.point, *self.others)
+        got = {name: o.numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
+        return Parity(parity_error(got, {name: self.ran[name] for name in subject.outputs}), subject.row_bytes[shapes])
 
     @cached_property
     def rows(self) -> int:
-        """Most rows of a pass forward and backward: one where rows depend on each other, as points of a path would, too, or where
-        the twin takes no more."""
+        """Rows of a pass forward and backward: as many as are fastest and fit into its memory; one where rows depend on each
+        other, as points of a path would, too, or where the twin takes no more."""
         if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
-        return rows_within(self.memory, self.parity.bytes_a_row)
+        return rows_within(self.memory, self.parity.bytes_a_row, self.subject.chunk)
 
 
 def scale(f_x: float, f_b: float) -> float:

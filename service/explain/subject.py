@@ -17,6 +17,9 @@ from service.engine.session import Session
 from service.errors import BadBundle, WhyserveError
 from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.detect import attribute_at, ending
+from service.explain.memory import Saved, rows_within
+from service.explain.pace import SIZES as PASSES
+from service.explain.pace import fastest
 from service.explain.parity import limit, parity_error
 from service.explain.reference_file import read
 from service.explain.served import Served
@@ -31,6 +34,7 @@ from service.repository.bundle import Bundle
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
+DEFAULT_MEMORY = 64 * 2**20
 SIZES = (1, 3)
 """Batches at which a twin is tried."""
 BATCHED = f"at batch {SIZES[-1]}"
@@ -56,6 +60,10 @@ class Subject:
     weights: frozenset[int]
     """Storages of the twin's parameters."""
     segments: dict[tuple[bool, tuple[str, ...]], Segment]
+    chunk: int = PASSES[-1]
+    """Rows of gradients at which a pass is fastest here."""
+    row_bytes: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
+    """What autograd keeps of a row, by the shapes of attributed tensors and `others`, as far as seen."""
     reference: Arrays = field(default_factory=lambda: MappingProxyType({}))
     """The bundle's reference set, (R, ..) by input."""
 
@@ -72,15 +80,35 @@ class Subject:
         return self.segments[key]
 
 
-def load(bundle: Bundle, threads: int = 1) -> Subject:
-    """Builds the twin of a bundle's model and tries it at batch 1 and 3. A model without a twin is a subject too: its
+def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY) -> Subject:
+    """Builds the twin of a bundle's model, tries it at batch 1 and 3, and measures how many rows, of at most `memory` bytes,
+    a pass takes best. A model without a twin is a subject too: its
     status says why. A bare model's discrete inputs are attributed where its graph shows them to become floats. Raises
     BadBundle where the model itself can't be run."""
     model = onnx.load(bundle.model_file)
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
-    return replace(_tried(model, manifest, threads), reference=read(location.folder, manifest))
+    subject = _tried(model, manifest, threads)
+    return replace(subject, chunk=_fastest(model, subject, memory), reference=read(location.folder, manifest))
+
+
+def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
+    """Rows of gradients a pass, where several can share one. 1 where random inputs aren't inputs that the model takes."""
+    if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
+        return 1
+    saved = Saved()
+
+    def run(rows: int) -> None:
+        feeds = trial_inputs(subject.manifest, subject.served.inputs, model, rows)
+        _with_gradients(subject, feeds, subject.served.run(feeds))
+
+    try:
+        with saved.counting(subject.weights):
+            run(1)
+        return fastest(run, rows_within(memory, saved.bytes))
+    except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
+        return 1
 
 
 def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:

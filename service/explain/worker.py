@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
 LENGTH_HEADER = "Inference-Header-Content-Length"
-PASS_SHARE = 32
+PASS_SHARE = 8
 """A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 CLIENT_GONE = 499
 
@@ -235,7 +235,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     budget = arguments.memory_mib * 2**20
     limit_memory(budget)
-    shelf = Shelf(arguments.models, arguments.model_name, partial(load, threads=1), arguments.max_models)
+    shelf = Shelf(arguments.models, arguments.model_name, partial(load, threads=1, memory=budget // PASS_SHARE), arguments.max_models)
     worker = Worker(shelf, budget // PASS_SHARE, arguments.max_timeout)
     worker.warm_up()
     _Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()

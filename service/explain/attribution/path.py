@@ -1,4 +1,4 @@
-"""Integrated gradients by Captum: a fixed number of nodes, or as many as a tolerance takes."""
+"""Integrated gradients: a fixed number of nodes by Captum, or as many as a tolerance takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from service.explain.attribution.found import Found
-from service.explain.attribution.integrate import Places, along, integrate
+from service.explain.attribution.integrate import PIECES, Places, along, integrate
 from service.explain.attribution.problem import Problem, captum_class, expanded, first_rows
 from service.explain.case import Case, Tensors, scale
 from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsParameters
+
+FEWEST_NODES = 4 * PIECES
+"""However little memory there is for their attributions."""
 
 
 def run(case: Case) -> Found:
@@ -27,25 +30,32 @@ def run(case: Case) -> Found:
         chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None}
         return Found(problem.attributions(first_rows(found)), steps, steps, parameters=chosen, **compared)
     tolerance = parameters.tolerance or DEFAULT_TOLERANCE
+    known = {0.0: case.baseline.output, 1.0: case.instance_output}
+    held = sum(t.nbytes for t in point)  # a node keeps its attributions until the end
     integral = integrate(
-        baseline,
-        point,
-        functools.partial(_in_passes, captum, problem, case.rows),
-        functools.partial(_heights, case, {0.0: case.baseline.output, 1.0: case.instance_output}),
+        functools.partial(_nodes, problem, case.rows, baseline, point),
+        functools.partial(_heights, case, known),
         tolerance * scale(case.instance_output, case.baseline.output),
-        parameters.max_steps,
+        min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
     )
     attributions = problem.attributions(integral.attributions)
     chosen = {"rule": "midpoints, adaptive", "tolerance": tolerance}
-    return Found(attributions, integral.steps, integral.steps, integral.timed_out, parameters=chosen, **compared)
+    fields = {"forward_rows": len(known)}
+    return Found(attributions, integral.steps, integral.steps, integral.timed_out, parameters=chosen, fields=fields, **compared)
 
 
-def _in_passes(captum: Any, problem: Problem, rows: int, starts: Tensors, ends: Tensors) -> Tensors:
-    """Integrated gradients (S, ..) of S straight pieces, one Gauss-Legendre node (the middle) each."""
+def _nodes(problem: Problem, rows: int, start: Tensors, end: Tensors, nodes: Places, widths: Places) -> Tensors:
+    """Integrated gradients (S, ..) of S pieces of the path from `start` to `end` (1, ..), one node each: what Captum gives for
+    each piece with `n_steps=1`, without its way around."""
+    ways = tuple(b - a for a, b in zip(start, end, strict=True))
     passes = []
-    for i in range(0, len(starts[0]), rows):
-        begin, end = (tuple(t[i : i + rows] for t in points) for points in (starts, ends))
-        passes.append(captum.attribute(end, begin, None, expanded(problem.arguments, len(begin[0])), n_steps=1))
+    for i in range(0, len(nodes), rows):
+        points = tuple(t.requires_grad_() for t in along(start, end, nodes[i : i + rows]))
+        with torch.enable_grad():
+            total = problem.reordered(*points, *(expanded(problem.arguments, len(points[0])) or ())).sum()
+        gradients = torch.autograd.grad(total, points, materialize_grads=True)
+        share = torch.from_numpy(widths[i : i + rows])
+        passes.append(tuple(g * w * share.to(g.dtype).reshape(-1, *(1,) * (g.dim() - 1)) for g, w in zip(gradients, ways, strict=True)))
     return tuple(torch.cat(column) for column in zip(*passes, strict=True))
 
 
