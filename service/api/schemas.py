@@ -92,6 +92,8 @@ class Explanation(Body):
     parity_error: float | None
     steps: int | None
     rows: int
+    forward_rows: int | None = None
+    """Rows that the served model computed to place them."""
     parameters: dict[str, Any]
     precision: str
     signed: bool = Field(description="false: magnitudes, which say nothing of for and against")

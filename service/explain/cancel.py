@@ -19,6 +19,8 @@ class Token:
 
     def __init__(self, seconds: float = float("inf")) -> None:
         self._cancelled = threading.Event()
+        self._steps = [time.monotonic()]
+        """When the last step was taken; shared with the parts."""
         self._deadline = time.monotonic() + seconds
 
     def cancel(self) -> None:
@@ -27,7 +29,7 @@ class Token:
     def within(self, seconds: float) -> Token:
         """One for a part of the work: cancelled together with this one, due at the latest `seconds` from now."""
         part = Token(min(seconds, self.remaining))
-        part._cancelled = self._cancelled
+        part._cancelled, part._steps = self._cancelled, self._steps
         return part
 
     @property
@@ -35,8 +37,18 @@ class Token:
         """Seconds to the deadline, negative beyond it."""
         return self._deadline - time.monotonic()
 
+    @property
+    def still(self) -> float:
+        """Seconds since the computation last asked whether it shall go on: one that hangs no longer asks."""
+        return time.monotonic() - self._steps[0]
+
     def check(self) -> None:
-        """Raises Cancelled or TimeUp."""
+        """For who computes, before each step. Raises Cancelled or TimeUp."""
+        self._steps[0] = time.monotonic()
+        self.check_waiting()
+
+    def check_waiting(self) -> None:
+        """For who waits for its turn to compute. Raises Cancelled or TimeUp."""
         if self._cancelled.is_set():
             raise Cancelled
         if self.remaining <= 0:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from service.explain import baselines, scalar
 from service.explain.cancel import Token
 from service.explain.memory import Saved, rows_within
 from service.explain.methods.request import ExplainRequest
+from service.explain.once import once
 from service.explain.parity import parity_error
 from service.explain.scalar import Scalar
 from service.explain.subject import Subject, attributed
@@ -51,6 +52,15 @@ class Parity:
     """That a row's backward pass keeps."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """What gradients are asked of: attributed tensors and others (N, ..), and F."""
+
+    tensors: Tensors
+    rows: int
+    scalar: Scalar
+
+
 class Case:
     """A request for one row of a subject. `feeds` (1, ..) by graph input.
 
@@ -74,27 +84,27 @@ class Case:
 
     # ------------------------------------------------------------------------------------------------- where it stands
 
-    @cached_property
+    @once
     def point(self) -> Tensors:
         """The attributed tensors (1, ..)."""
         return tuple(attributed(self.subject, self.feeds, self.ran))
 
-    @cached_property
+    @once
     def others(self) -> Tensors:
         """The graph inputs (1, ..) that F takes beside the attributed tensors."""
         return tuple(torch.from_numpy(self.feeds[name].copy()) for name in self.subject.others)
 
-    @cached_property
+    @once
     def instance_output(self) -> float:
         """F of the instance, by the served model."""
         return float(self.scalar.of_array(self.ran[self.scalar.tensor])[0])
 
-    @cached_property
+    @once
     def chosen(self) -> dict[str, baselines.Chosen]:
         """The baseline of each attributed input, as asked for or as the manifest says. Raises BadParameter, UnknownChoice."""
         return baselines.choose(self.request, self.subject.manifest, list(self.subject.at), self.feeds)
 
-    @cached_property
+    @once
     def baseline(self) -> Compared:
         """The baseline at the attributed tensors: filled there, or what the served model makes of the inputs' baseline."""
         chosen = self.chosen
@@ -127,7 +137,7 @@ class Case:
 
     # ------------------------------------------------------------------------------------------------ the served model
 
-    @cached_property
+    @once
     def forward_rows(self) -> int:
         """Most rows of a pass of the served model: one where rows depend on each other."""
         if not self.subject.manifest.batching.rows_independent:
@@ -147,8 +157,20 @@ class Case:
 
     def _tail(self, point: Tensors) -> Arrays:
         self.token.check()
-        others = {name: np.repeat(self.feeds[name], len(point[0]), 0) for name in self.subject.others}
-        return self.subject.served.tail(dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others)
+        rows = len(point[0])
+        others = {name: np.repeat(self.feeds[name], rows, 0) for name in self.subject.others}
+        feeds = dict(zip(self.subject.at.values(), (t.numpy() for t in point), strict=True)) | others
+        key = ("tail", *(array.shape[1:] for array in feeds.values()))
+        return self.subject.passes.through(key, feeds, rows, self.forward_rows, self._tails, self.token)
+
+    def _tails(self, blocks: Sequence[Arrays]) -> list[Arrays]:
+        """The served model's answers for rows of several explanations, in one run."""
+        if len(blocks) == 1:
+            return [self.subject.served.tail(blocks[0])]
+        ran = self.subject.served.tail({name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]})
+        ends = np.cumsum([len(next(iter(block.values()))) for block in blocks])[:-1]
+        columns = {name: np.split(array, ends) for name, array in ran.items()}
+        return [{name: parts[i] for name, parts in columns.items()} for i in range(len(blocks))]
 
     def served_inputs(self, feeds: Arrays, read: Read | None = None) -> Array:
         """F (N,), float32, of the whole served model for graph inputs (N, ..), or what `read` makes of its answers; inputs left
@@ -171,23 +193,46 @@ class Case:
         (values,) = self.subject.segment((self.scalar.tensor,))(*tensors)
         return self.scalar.of(values)
 
-    @cached_property
+    def gradients(self, point: Tensors) -> tuple[Tensor | None, ...]:
+        """Gradients of F of the twin in attributed tensors (N, ..), one each, None where none arrives; the other inputs are
+        this row's. A pass may hold rows of other explanations, too."""
+        self.token.check()
+        rows = len(point[0])
+        others = tuple(t.expand(rows, *t.shape[1:]) for t in self.others)
+        block = _Rows((*point, *others), rows, self.scalar)
+        key = ("gradients", self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
+        return self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
+
+    def _gradients(self, blocks: Sequence[_Rows]) -> list[tuple[Tensor | None, ...]]:
+        """Those of several explanations, each with its own F, in one pass forward and backward."""
+        tensors = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*(b.tensors for b in blocks), strict=True)]
+        leaves = [t.detach().requires_grad_() for t in tensors[: len(self.point)]]
+        with torch.enable_grad():
+            (values,) = self.subject.segment((self.scalar.tensor,))(*leaves, *tensors[len(leaves) :])
+            sizes = [block.rows for block in blocks]
+            scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(values, sizes), strict=True)]
+        found = torch.autograd.grad(scores, leaves, allow_unused=True)
+        ends = np.cumsum([0, *sizes]).tolist()
+        return [tuple(None if g is None else g[a:b] for g in found) for a, b in itertools.pairwise(ends)]
+
+    @once
     def parity(self) -> Parity:
         """The twin against the served model on this row, and what its backward pass keeps (counted once for each shape)."""
         subject = self.subject
         segment = subject.segment(subject.outputs)
         shapes = tuple(t.shape for t in (*self.point, *self.others))
-        if shapes not in subject.row_bytes:
-            saved = Saved()
-            with torch.enable_grad(), saved.counting(subject.weights):
-                segment(*(t.clone().requires_grad_() for t in self.point), *self.others)
-            subject.row_bytes[shapes] = saved.bytes
-        with torch.no_grad():
-            outputs = segment(*self.point, *self.others)
+        with subject.passes.lane.held(self.token):
+            if shapes not in subject.row_bytes:
+                saved = Saved()
+                with torch.enable_grad(), saved.counting(subject.weights):
+                    segment(*(t.clone().requires_grad_() for t in self.point), *self.others)
+                subject.row_bytes[shapes] = saved.bytes
+            with torch.no_grad():
+                outputs = segment(*self.point, *self.others)
         got = {name: o.numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
         return Parity(parity_error(got, {name: self.ran[name] for name in subject.outputs}), subject.row_bytes[shapes])
 
-    @cached_property
+    @once
     def rows(self) -> int:
         """Rows of a pass forward and backward: as many as are fastest and fit into its memory; one where rows depend on each
         other, as points of a path would, too, or where the twin takes no more."""

@@ -21,6 +21,7 @@ from service.explain.memory import Saved, rows_within
 from service.explain.pace import SIZES as PASSES
 from service.explain.pace import fastest
 from service.explain.parity import limit, parity_error
+from service.explain.passes import Lane, Passes
 from service.explain.reference_file import read
 from service.explain.served import Served
 from service.explain.status import TwinStatus
@@ -64,6 +65,8 @@ class Subject:
     """Rows of gradients at which a pass is fastest here."""
     row_bytes: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
     """What autograd keeps of a row, by the shapes of attributed tensors and `others`, as far as seen."""
+    passes: Passes = field(default_factory=lambda: Passes(Lane()))
+    """Where explanations that run side by side have their rows computed."""
     reference: Arrays = field(default_factory=lambda: MappingProxyType({}))
     """The bundle's reference set, (R, ..) by input."""
 
@@ -80,9 +83,9 @@ class Subject:
         return self.segments[key]
 
 
-def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY) -> Subject:
+def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: Lane | None = None) -> Subject:
     """Builds the twin of a bundle's model, tries it at batch 1 and 3, and measures how many rows, of at most `memory` bytes,
-    a pass takes best. A model without a twin is a subject too: its
+    a pass takes best. Its passes take turns on `lane`. A model without a twin is a subject too: its
     status says why. A bare model's discrete inputs are attributed where its graph shows them to become floats. Raises
     BadBundle where the model itself can't be run."""
     model = onnx.load(bundle.model_file)
@@ -90,7 +93,8 @@ def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY) -> Subj
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
     subject = _tried(model, manifest, threads)
-    return replace(subject, chunk=_fastest(model, subject, memory), reference=read(location.folder, manifest))
+    chunk, reference = _fastest(model, subject, memory), read(location.folder, manifest)
+    return replace(subject, passes=Passes(lane or Lane()), chunk=chunk, reference=reference)
 
 
 def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:

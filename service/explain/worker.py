@@ -1,4 +1,4 @@
-"""The explainer process: answers Open Inference V2 `explain` over a Unix socket, one job at a time.
+"""The explainer process: answers Open Inference V2 `explain` over a Unix socket.
 
 `python -m service.explain.worker --socket PATH --models DIR`. Started by `pool`; this is where torch and Captum live.
 """
@@ -31,7 +31,8 @@ from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.isolation import limit_memory, yield_to_server
 from service.explain.methods import available, resolve
-from service.explain.methods.request import Limits, with_companions
+from service.explain.methods.request import ExplainRequest, Limits, with_companions
+from service.explain.passes import Lane
 from service.explain.shelf import Shelf
 from service.explain.subject import Subject, load
 from service.manifest import MODEL_FILE
@@ -45,16 +46,23 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 PASS_SHARE = 8
 """A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 CLIENT_GONE = 499
+AT_ONCE = 8
+"""Requests worked on side by side; the others wait."""
+STALLED_HEADER = "Whyserve-Stalled"
+"""Of the answer about readiness: seconds since any computation that runs took its last step."""
 
 
 class Worker:
-    """The ASGI endpoints. All computing happens in one thread: a module with hooks isn't re-entrant."""
+    """The ASGI endpoints. Requests are worked on side by side; one at a time computes, and takes along what the others wait for
+    where the model and the method allow it. Methods that hook modules have the lane to themselves from beginning to end."""
 
-    def __init__(self, shelf: Shelf[Subject], memory: int, max_timeout: float) -> None:
+    def __init__(self, shelf: Shelf[Subject], lane: Lane, memory: int, max_timeout: float) -> None:
         self._shelf = shelf
+        self._lane = lane
         self._memory = memory
         self._max_timeout = max_timeout
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explain")
+        self._threads = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="explain")
+        self._running: set[Token] = set()
         self._workshop: Workshop | None = None
 
     def app(self) -> Starlette:
@@ -70,16 +78,17 @@ class Worker:
 
     def warm_up(self) -> None:
         """Imports Captum while nobody waits: it takes a second, and several with matplotlib's first font cache."""
-        self._thread.submit(importlib.import_module, "service.explain.explainer")
-        self._thread.submit(importlib.import_module, "captum.attr")
+        self._threads.submit(importlib.import_module, "service.explain.explainer")
+        self._threads.submit(importlib.import_module, "captum.attr")
 
     async def ready(self, _: Request) -> Response:
-        return Response()
+        return Response(headers={STALLED_HEADER: f"{min((token.still for token in tuple(self._running)), default=0.0):.1f}"})
 
     async def status(self, request: Request) -> Response:
         """The twin's state and the methods that follow from it."""
         name, version = request.path_params["name"], request.path_params["version"]
-        subject = await self._run(request, Token(), lambda: self._shelf.get(name, version))
+        token = Token()
+        subject = await self._run(request, token, lambda: self._subject(token, name, version))
         body = {
             "name": name,
             "versions": [str(version)],
@@ -101,11 +110,12 @@ class Worker:
             # Imported here: the process answers health checks before torch and Captum are there.
             from service.explain.explainer import explain, shapes
 
-            token.check()
-            subject = self._shelf.get(request.path_params["name"], request.path_params["version"], None if sha256 is None else str(sha256))
+            name, version = request.path_params["name"], request.path_params["version"]
+            subject = self._subject(token, name, version, None if sha256 is None else str(sha256))
             wanted = resolve(subject.manifest, parameters | {"timeout": seconds}, Limits(timeout=seconds))
             wanted, tensors = with_companions(wanted, asked.inputs, {info.name for info in subject.served.inputs})
-            answer = explain(subject, wanted, tensors, token, self._memory)
+            with contextlib.nullcontext() if shares_passes(wanted) else self._lane.held(token):
+                answer = explain(subject, wanted, tensors, token, self._memory)
             response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
             return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
@@ -123,11 +133,12 @@ class Worker:
             from service.explain.layers import studied
             from service.explain.layers.workshop import Workshop
 
-            if self._workshop is None:
-                self._workshop = Workshop()
-            subject, file = self._shelf.get(name, version, sha256), self._shelf.location(name, version).folder / MODEL_FILE
-            parameters = orjson.loads(str(asked.parameters["parameters"]))
-            found = self._workshop.run(operation, subject, file, asked.inputs, parameters, token, self._memory)
+            with self._lane.held(token):
+                if self._workshop is None:
+                    self._workshop = Workshop()
+                subject, file = self._subject(token, name, version, sha256), self._shelf.location(name, version).folder / MODEL_FILE
+                parameters = orjson.loads(str(asked.parameters["parameters"]))
+                found = self._workshop.run(operation, subject, file, asked.inputs, parameters, token, self._memory)
             response = studied.encode(found, name, str(version), asked.id)
             return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
@@ -144,9 +155,31 @@ class Worker:
         await request.body()  # what is received after it is the hang-up
         watcher = asyncio.create_task(watch())
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(_trimmed, token, job))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._computed, token, job)
         finally:
             watcher.cancel()
+
+    def _computed(self, token: Token, job: Callable[[], Result]) -> Result:
+        from service.explain.memory import trim
+
+        token.check()
+        self._running.add(token)
+        try:
+            return job()
+        finally:
+            self._running.discard(token)
+            trim()
+
+    def _subject(self, token: Token, name: str, version: int, sha256: str | None = None) -> Subject:
+        with self._lane.held(token):  # the shelf isn't for several threads, and a twin is tried when it is loaded
+            token.check()
+            return self._shelf.get(name, version, sha256)
+
+
+def shares_passes(request: ExplainRequest) -> bool:
+    """Whether its rows may be computed beside others': neither hooks nor global generators of random numbers are at work."""
+    fixed = getattr(request.parameters, "steps", None) is not None
+    return request.method.family == "path" and not fixed and not request.parameters.quality
 
 
 async def _asked(request: Request) -> InferRequest:
@@ -160,16 +193,6 @@ async def _asked(request: Request) -> InferRequest:
 def _tensors(content: bytes, header_length: int | None) -> Response:
     headers = {} if header_length is None else {LENGTH_HEADER: str(header_length)}
     return Response(content, headers=headers, media_type="application/json" if header_length is None else "application/octet-stream")
-
-
-def _trimmed(token: Token, job: Callable[[], Result]) -> Result:
-    from service.explain.memory import trim
-
-    try:
-        token.check()
-        return job()
-    finally:
-        trim()
 
 
 def _answering(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -235,8 +258,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     budget = arguments.memory_mib * 2**20
     limit_memory(budget)
-    shelf = Shelf(arguments.models, arguments.model_name, partial(load, threads=1, memory=budget // PASS_SHARE), arguments.max_models)
-    worker = Worker(shelf, budget // PASS_SHARE, arguments.max_timeout)
+    lane = Lane()
+    loading = partial(load, threads=1, memory=budget // PASS_SHARE, lane=lane)
+    shelf = Shelf(arguments.models, arguments.model_name, loading, arguments.max_models)
+    worker = Worker(shelf, lane, budget // PASS_SHARE, arguments.max_timeout)
     worker.warm_up()
     _Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()
 

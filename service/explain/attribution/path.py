@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from service.explain.attribution.found import Found
 from service.explain.attribution.integrate import PIECES, Places, along, integrate
-from service.explain.attribution.problem import Problem, captum_class, expanded, first_rows
+from service.explain.attribution.problem import Problem, captum_class, first_rows
 from service.explain.case import Case, Tensors, scale
 from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsParameters
 
@@ -33,7 +34,7 @@ def run(case: Case) -> Found:
     known = {0.0: case.baseline.output, 1.0: case.instance_output}
     held = sum(t.nbytes for t in point)  # a node keeps its attributions until the end
     integral = integrate(
-        functools.partial(_nodes, problem, case.rows, baseline, point),
+        functools.partial(_nodes, case, problem),
         functools.partial(_heights, case, known),
         tolerance * scale(case.instance_output, case.baseline.output),
         min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
@@ -44,19 +45,27 @@ def run(case: Case) -> Found:
     return Found(attributions, integral.steps, integral.steps, integral.timed_out, parameters=chosen, fields=fields, **compared)
 
 
-def _nodes(problem: Problem, rows: int, start: Tensors, end: Tensors, nodes: Places, widths: Places) -> Tensors:
-    """Integrated gradients (S, ..) of S pieces of the path from `start` to `end` (1, ..), one node each: what Captum gives for
-    each piece with `n_steps=1`, without its way around."""
-    ways = tuple(b - a for a, b in zip(start, end, strict=True))
+def _nodes(case: Case, problem: Problem, nodes: Places, widths: Places) -> Tensors:
+    """Integrated gradients (S, ..) of S pieces of the path, one node each: what Captum gives for each piece with `n_steps=1`,
+    but in passes that others may share."""
+    start, end = case.baseline.point, case.point
+    ways = [(end[i] - start[i]) for i in problem.active]
     passes = []
-    for i in range(0, len(nodes), rows):
-        points = tuple(t.requires_grad_() for t in along(start, end, nodes[i : i + rows]))
-        with torch.enable_grad():
-            total = problem.reordered(*points, *(expanded(problem.arguments, len(points[0])) or ())).sum()
-        gradients = torch.autograd.grad(total, points, materialize_grads=True)
-        share = torch.from_numpy(widths[i : i + rows])
-        passes.append(tuple(g * w * share.to(g.dtype).reshape(-1, *(1,) * (g.dim() - 1)) for g, w in zip(gradients, ways, strict=True)))
+    for i in range(0, len(nodes), case.rows):
+        places = nodes[i : i + case.rows]
+        moving = along(start, end, places)
+        points = tuple(end[k].expand_as(t) if k in problem.passive else t for k, t in enumerate(moving))
+        gradients = case.gradients(points)
+        share = torch.from_numpy(widths[i : i + case.rows])
+        passes.append(tuple(_share(gradients[k], way, share) for k, way in zip(problem.active, ways, strict=True)))
     return tuple(torch.cat(column) for column in zip(*passes, strict=True))
+
+
+def _share(gradients: Tensor | None, way: Tensor, widths: Tensor) -> Tensor:
+    """(S, ..): gradients times the way from baseline to instance, (1, ..), times the widths (S,) of the pieces."""
+    if gradients is None:  # this target doesn't depend on this input
+        return torch.zeros_like(way).expand(len(widths), *way.shape[1:])
+    return gradients * way * widths.to(gradients.dtype).reshape(-1, *(1,) * (way.dim() - 1))
 
 
 def _heights(case: Case, known: dict[float, float], places: Places) -> Places:
