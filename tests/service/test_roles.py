@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ import pytest
 from support import BUNDLES, Server, bundle_named, digit, is_error, png, serving, started
 
 MNIST, REVIEWS, TABLE = bundle_named("mnist-cnn"), bundle_named("sst2-gru"), bundle_named("wine-perceptron")
+WHY, BODY = f"{TABLE.v1}:explain", {"instances": [TABLE.instance()]}
 LONG = {"instances": ["a very " * 130 + "dull film"], "parameters": {"tolerance": 1e-9, "max_steps": 1000}}
 """Many seconds of work that never reaches its tolerance."""
 UNCACHED = ("--explanation-cache-mib", "0")
@@ -58,8 +60,8 @@ def stable(document: Any) -> Any:
         (f"{MNIST.v1}:explain", {"instances": [MNIST.instance(3)]}),
         (f"{MNIST.v1}:explain", {"instances": [MNIST.instance(1)], "parameters": {"method": "grad_cam,occlusion"}}),
         (f"{REVIEWS.v1}:explain", {"instances": [REVIEWS.instance(0), REVIEWS.instance(1)]}),
-        (f"{TABLE.v1}:explain", {"instances": [TABLE.instance()], "parameters": {"target": 99}}),
-        (f"{TABLE.v1}:explain-layer", {"instances": [TABLE.instance()]}),
+        (WHY, {"instances": [TABLE.instance()], "parameters": {"target": 99}}),
+        (f"{TABLE.v1}:explain-layer", BODY),
     ],
 )
 def test_it_is_what_one_server_for_all_answers_bit_for_bit(
@@ -106,39 +108,52 @@ def test_who_hangs_up_frees_the_explainer(predictor: httpx.Client, explainer: ht
 # ------------------------------------------------------------------------------------------------ trouble with the explainer
 
 
-def test_an_explainer_that_goes_and_comes_back() -> None:
-    why, what = f"{TABLE.v1}:explain", f"{TABLE.v1}:predict"
-    body = {"instances": [TABLE.instance()]}
-    with started("--role", "explainer") as first:
-        port = str(first.port())
-        with (
-            started(*UNCACHED, "--role", "predictor", "--explainer-url", first.url) as server,
-            httpx.Client(base_url=server.url, timeout=70) as client,
-        ):
-            assert client.post(why, json=body).status_code == 200
-            first.process.kill()
-            first.process.wait()
-            begun = time.monotonic()
-            refused = client.post(why, json=body)
-            assert time.monotonic() - begun < 5
-            is_error(refused, 503, "WHYSERVE_EXPLAINER_URL")
-            assert int(refused.headers["retry-after"]) >= 1
-            assert client.post(what, json=body).status_code == 200
-            assert client.get("/v2/health/ready").status_code == 200
-            with started("--role", "explainer", "--port", port):
-                assert client.post(why, json=body).status_code == 200
+async def test_an_explainer_that_comes_and_goes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    to_it = {"explainer_url": f"http://127.0.0.1:{port}", "explanation_cache_mib": 0}
+    async with serving(role="predictor", explainers=1, **to_it) as client:
+        await unreachable(client)
+        with started("--role", "explainer", "--port", str(port)) as explainer:
+            became_ready(explainer)
+            assert (await client.post(WHY, json=BODY)).status_code == 200
+        await unreachable(client)
+
+
+async def unreachable(client: httpx.AsyncClient) -> None:
+    """A 503 at once, and nothing else suffers."""
+    begun = time.monotonic()
+    refused = await client.post(WHY, json=BODY)
+    assert time.monotonic() - begun < 5
+    is_error(refused, 503, "WHYSERVE_EXPLAINER_URL")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await client.post(f"{TABLE.v1}:predict", json=BODY)).status_code == 200
+    assert (await client.get("/v2/health/ready")).status_code == 200
+
+
+def became_ready(explainer: Server) -> None:
+    """As soon as a process answers, and not before: what is sent would wait."""
+    with httpx.Client(base_url=explainer.url) as client:
+        assert client.get("/v2/health/live").status_code == 200
+        deadline = time.monotonic() + 60
+        while (answer := client.get("/v2/health/ready")).status_code != 200:
+            is_error(answer, 503)
+            assert answer.headers["retry-after"]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert psutil.Process(explainer.process.pid).children()
 
 
 async def test_a_key_that_the_explainer_does_not_take_is_the_servers_trouble(pair: tuple[Server, Server]) -> None:
     async with serving(role="predictor", explainers=1, explanation_cache_mib=0, explainer_url=pair[1].url, explainer_key="wrong") as client:
-        refused = await client.post(f"{TABLE.v1}:explain", json={"instances": [TABLE.instance()]})
+        refused = await client.post(WHY, json=BODY)
     is_error(refused, 503, "WHYSERVE_EXPLAINER_KEY")
 
 
 @pytest.mark.parametrize("path", ["", "/v1"])
 async def test_an_address_where_something_else_answers(server: Server, path: str) -> None:
     async with serving(role="predictor", explainers=1, explanation_cache_mib=0, explainer_url=server.url + path) as client:
-        refused = await client.post(f"{TABLE.v1}:explain", json={"instances": [TABLE.instance()]})
+        refused = await client.post(WHY, json=BODY)
     is_error(refused, 503, "no explainer answers")
 
 
@@ -148,13 +163,13 @@ async def test_a_model_that_the_explainer_has_not(name: str, words: str, pair: t
     shutil.copytree(bundle_named("wine-mlp").folder, tmp_path / name / "1")
     to_it = {"explainer_url": pair[1].url, "explainer_key": "between-them"}
     async with serving(models=tmp_path, role="predictor", explainers=1, **to_it) as client:
-        refused = await client.post(f"/v1/models/{name}:explain", json={"instances": [TABLE.instance()]})
+        refused = await client.post(f"/v1/models/{name}:explain", json=BODY)
     is_error(refused, 503, words)
 
 
 async def test_a_predictor_without_explanations_says_so() -> None:
     async with serving(role="predictor", explainers=0) as client:
-        is_error(await client.post(f"{TABLE.v1}:explain", json={"instances": [TABLE.instance()]}), 400, "turned off")
+        is_error(await client.post(WHY, json=BODY), 400, "turned off")
 
 
 # ------------------------------------------------------------------------------------------------- what an explainer answers
@@ -222,21 +237,3 @@ def test_what_cannot_be_passed_on_is_told_what_was_expected(
     path: str, body: bytes, headers: dict[str, str], status: int, words: str, explainer: httpx.Client
 ) -> None:
     is_error(explainer.post(f"/v2/models/{path}", content=body, headers=headers), status, words)
-
-
-def test_it_is_ready_when_a_process_answers() -> None:
-    """Not ready while no process answers: what is sent here would wait."""
-    with started("--role", "explainer") as server, httpx.Client(base_url=server.url) as client:
-        assert client.get("/v2/health/live").status_code == 200
-        deadline = time.monotonic() + 60
-        while (answer := client.get("/v2/health/ready")).status_code != 200:
-            is_error(answer, 503)
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        (worker,) = psutil.Process(server.process.pid).children()
-        worker.kill()
-        worker.wait(5)
-        lost = time.monotonic() + 10
-        while client.get("/v2/health/ready").status_code == 200:
-            assert time.monotonic() < lost, "still ready"
-            time.sleep(0.01)
