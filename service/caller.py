@@ -8,10 +8,12 @@ from hashlib import sha256
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`key`: a fingerprint of the API key, empty where none is needed. `interactive`: somebody waits at the other end of the line."""
+    """`key`: a fingerprint of the API key, empty where none is needed. `interactive`: somebody waits at the other end of the line.
+    `request`: the id that their request has in every log."""
 
     key: str = ""
     interactive: bool = True
+    request: str = ""
 
     @classmethod
     def by_key(cls, key: bytes) -> Caller:

@@ -22,7 +22,7 @@ from service.api.verbs import unless_hung_up
 from service.errors import UnknownChoice
 from service.explain.explainers import Explainers
 from service.explain.layers.studied import Operation
-from service.explain.message import LENGTH_HEADER, ROLE_HEADER, Kind, Message, message_from
+from service.explain.message import LENGTH_HEADER, ROLE_HEADER, Kind, Message, caller_from, message_from
 from service.repository.inventory import Inventory
 from service.telemetry import Metrics
 
@@ -73,12 +73,14 @@ class Relay:
         """Raises TooLarge, BadRequest, BadParameter, UnknownChoice (operation), HungUp."""
         headers: Fields = dict(scope["headers"])
         body = await read_body(headers, receive, self._max_bytes)
+        state = scope["state"]
+        caller = caller_from(headers, replace(state["caller"], request=state["request_id"]))
         if self._kind == "status":
-            return Message("status", name, version, monotonic() + self._longest)
+            return Message("status", name, version, monotonic() + self._longest, caller=caller)
         operation = scope["path_params"].get("operation", "")
         if self._kind == "study" and operation not in get_args(Operation):
             raise UnknownChoice("operation", operation[:40], get_args(Operation))
-        return message_from(body, header_length(headers), self._kind, name, version, self._longest, operation)
+        return message_from(body, header_length(headers), self._kind, name, version, self._longest, operation, caller)
 
 
 def relay_routes(inventory: Inventory, explainers: Explainers, metrics: Metrics, *, max_bytes: int, longest: float) -> list[Route]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -36,7 +36,12 @@ class Call:
     query: dict[str, str]
     id: str
     receive: Receive
-    caller: Caller
+    sender: Caller
+
+    @property
+    def caller(self) -> Caller:
+        """The sender with this request's id: made only where somebody asks, as predictions don't."""
+        return replace(self.sender, request=self.id)
 
     @property
     def accept(self) -> str:

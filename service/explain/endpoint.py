@@ -42,7 +42,7 @@ class Endpoint:
         import httpx
 
         body, length = message.encode()
-        headers = {} if length is None else {LENGTH_HEADER: str(length)}
+        headers = message.sender | ({} if length is None else {LENGTH_HEADER: str(length)})
         try:
             async with asyncio.timeout(max(message.left + GRACE, 0.01)):
                 timeout = httpx.Timeout(None, connect=self.connect)

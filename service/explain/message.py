@@ -5,6 +5,7 @@ Built by whoever asks, or read off a request that is passed on: then the tensors
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ ROLE_HEADER = "Whyserve-Role"
 """On every answer of a server that explains for others: what else answers at its address can be told from it."""
 _ALIGNMENT = 8
 """The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
+
+CALLER_HEADER, INTERACTIVE_HEADER = "Whyserve-Caller", "Whyserve-Interactive"
+"""The fingerprint of the key that a predictor was asked with (empty: none was needed), and `Caller.interactive`."""
+_FINGERPRINT = re.compile(rb"([0-9a-f]{64})?")
 
 Kind = Literal["status", "explain", "study"]
 
@@ -51,7 +56,6 @@ class Message:
     blobs: bytes | memoryview = b""
     operation: str = ""
     caller: Caller = ANYONE
-    """For the line here; it doesn't travel."""
 
     @property
     def verb(self) -> str:
@@ -83,6 +87,12 @@ class Message:
     def left(self) -> float:
         """Seconds to the deadline, negative beyond it."""
         return self.deadline - time.monotonic()
+
+    @property
+    def sender(self) -> dict[str, str]:
+        """Who asks, as HTTP headers: the line stands where the processes are, and shares and priorities with it."""
+        named = {} if not self.caller.request else {"X-Request-Id": self.caller.request}
+        return {CALLER_HEADER: self.caller.key, INTERACTIVE_HEADER: str(self.caller.interactive).lower(), **named}
 
     def encode(self) -> tuple[bytes, int | None]:
         """The body with the time that is left now as its `timeout`, and its header's length where tensors follow."""
@@ -117,7 +127,14 @@ def message_of(
 
 
 def message_from(
-    body: bytes, header_length: int | None, kind: Kind, model: str, version: int, longest: float, operation: str = ""
+    body: bytes,
+    header_length: int | None,
+    kind: Kind,
+    model: str,
+    version: int,
+    longest: float,
+    operation: str = "",
+    caller: Caller = ANYONE,
 ) -> Message:
     """The message of a request that came over HTTP, due `timeout` microseconds from now, at most `longest` seconds.
 
@@ -136,7 +153,21 @@ def message_from(
     rest = {name: value for name, value in parameters.items() if name != "timeout"}
     seconds = _seconds(parameters.get("timeout"), longest)
     _require_shapes(header.get("inputs", []))
-    return Message(kind, model, version, time.monotonic() + seconds, {**header, "parameters": rest}, blobs, operation)
+    return Message(kind, model, version, time.monotonic() + seconds, {**header, "parameters": rest}, blobs, operation, caller)
+
+
+def caller_from(headers: Mapping[bytes, bytes], sender: Caller) -> Caller:
+    """For whom a predictor asks, where it says so; else `sender`, whose key the request came with. Raises BadRequest.
+
+    Only who has a key of this server's can say so: its keys are the predictors'.
+    """
+    key = headers.get(CALLER_HEADER.lower().encode())
+    if key is None:
+        return sender
+    interactive = headers.get(INTERACTIVE_HEADER.lower().encode(), b"true")
+    if not _FINGERPRINT.fullmatch(key) or interactive not in (b"true", b"false"):
+        raise BadRequest(f"{CALLER_HEADER}: expected a SHA-256 in hexadecimal or nothing; {INTERACTIVE_HEADER}: true or false")
+    return Caller(key.decode(), interactive == b"true", sender.request)
 
 
 def _split(body: bytes, header_length: int | None) -> tuple[dict[str, Any], memoryview]:

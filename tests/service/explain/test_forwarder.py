@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import pytest
 
-from service.errors import BadParameter, DeadlineExceeded, NotFound, Unavailable, WhyserveError
+from service.caller import ANYONE, Caller
+from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, Unavailable, WhyserveError
 from service.explain.forwarder import Forwarder
-from service.explain.message import Message
+from service.explain.message import Message, caller_from
 
 ANSWER = b"HTTP/1.1 %s\r\nwhyserve-role: explainer\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n%s"
 
@@ -88,6 +90,22 @@ async def test_a_connection_a_message_and_the_key_on_each() -> None:
         await ours.stop()
         with pytest.raises(Unavailable, match="stopping"):
             await ours.carry(question())
+
+
+async def test_who_asks_travels_along() -> None:
+    """The fingerprint of their key, not the key; the priority; the request's id."""
+    caller = replace(Caller.by_key(b"their own"), interactive=False, request="a-1")
+    async with other_end(answers()) as other:
+        await forwarder(other).carry(replace(question(), caller=caller))
+        await forwarder(other).carry(question())
+    told, untold = (dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line) for head in other.met)
+    assert told[b"whyserve-caller"] == sha256(b"their own").hexdigest().encode()
+    assert (told[b"whyserve-interactive"], told[b"x-request-id"]) == (b"false", b"a-1")
+    assert caller_from(told, Caller("predictor", request="a-1")) == caller
+    assert caller_from(untold, Caller("predictor")) == ANYONE
+    assert caller_from({}, Caller("predictor")) == Caller("predictor")
+    with pytest.raises(BadRequest, match="Whyserve-Caller"):
+        caller_from({b"whyserve-caller": b"x"}, ANYONE)
 
 
 async def test_what_is_lost_on_the_way_is_asked_once_more() -> None:
