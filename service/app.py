@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,8 +19,10 @@ import service
 from service.api.answers import Answer, error_answer, json_answer
 from service.api.bodies import BodyLimits
 from service.api.edge import Draining, Edge, Keys, allowed_hosts
+from service.api.explained import Finished
 from service.api.explainer import inventory_routes, relay_routes
 from service.api.health import health_routes
+from service.api.later import Later
 from service.api.layers import Layers
 from service.api.openapi import describe_verbs
 from service.api.repository import repository_routes
@@ -36,6 +39,7 @@ from service.explain.methods.request import Limits as ExplainLimits
 from service.explain.pool import Pool, has_torch
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
+from service.explanations.store import Store, StoreLimits
 from service.lifecycle import Lifecycle
 from service.repository.bundle import find_bundles
 from service.repository.inventory import Inventory
@@ -72,7 +76,7 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
     threads = settings.threads or usable_cpus()
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="run")
     explainers = _explainers(settings)
-    explaining = ExplainLimits(settings.timeout, settings.max_steps, settings.max_samples)
+    explaining = ExplainLimits(settings.timeout, steps=settings.max_steps, samples=settings.max_samples)
     serving = Serving(
         registry,
         explainers,
@@ -82,7 +86,10 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
         limits=explaining,
+        later=replace(explaining, timeout=settings.async_timeout, timeout_setting="WHYSERVE_ASYNC_TIMEOUT"),
     )
+    bounds = StoreLimits(settings.stored_explanations, settings.stored_explanations_mib * 2**20, settings.stored_explanations_seconds)
+    store: Store[Finished] = Store(bounds, metrics)
     decoding = Limits(settings.max_pixels, settings.max_characters, settings.max_instances, settings.max_sound_samples)
     loader = Loader(settings.device, threads, decoding, executor, metrics)
     limits = BodyLimits(settings.max_body_bytes, settings.max_instances)
@@ -92,10 +99,17 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
         await lifecycle.load_all()
         on_ready(registry)
 
-    v1, v2, torchserve = V1(serving, limits), V2(serving, limits), TorchServe(serving, limits)
+    async def end() -> None:
+        await store.close()
+        executor.shutdown(cancel_futures=True)
+
+    later = Later(serving, store) if settings.stored_explanations else None
+    v1, v2, torchserve = V1(serving, limits, later), V2(serving, limits), TorchServe(serving, limits)
     layers = Layers(serving, Representations(serving, limits, explaining), limits)
-    app = _empty_app(prepare, explainers, lambda: executor.shutdown(cancel_futures=True))
+    app = _empty_app(prepare, explainers, end)
     app.include_router(v1.router())
+    if later is not None:
+        app.include_router(later.router())
     app.include_router(layers.router())
     app.include_router(v2.router())
     app.include_router(repository_routes(lifecycle))
@@ -125,7 +139,7 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     app.include_router(health_routes(inventory.registry, metrics, draining, strict=settings.strict_ready, lacks=lacks))
     # Decoded tensors are many times the pictures that a predictor took within its own limit.
     most = settings.max_body_bytes if "max_body_mib" in settings.model_fields_set else settings.explainer_memory_mib * 2**20 // 4
-    verbs = relay_routes(inventory, pool, metrics, max_bytes=most, longest=settings.timeout)
+    verbs = relay_routes(inventory, pool, metrics, max_bytes=most, longest=max(settings.timeout, settings.async_timeout))
     _frame(app, verbs, settings, draining, metrics)
     app.state.registry = inventory.registry
     return app
@@ -139,7 +153,13 @@ def _explainers(settings: Settings) -> Explainers | None:
     return Pool.of(settings) if settings.explainers else None
 
 
-def _empty_app(prepare: Callable[[], Awaitable[None]], explainers: Explainers | None, end: Callable[[], None] = lambda: None) -> FastAPI:
+async def _nothing() -> None:
+    """Ends what needs no end."""
+
+
+def _empty_app(
+    prepare: Callable[[], Awaitable[None]], explainers: Explainers | None, end: Callable[[], Awaitable[None]] = _nothing
+) -> FastAPI:
     """An app without routes, whose lifespan prepares in the background."""
 
     @asynccontextmanager
@@ -152,9 +172,9 @@ def _empty_app(prepare: Callable[[], Awaitable[None]], explainers: Explainers | 
         beginning = asyncio.create_task(begin())
         yield
         beginning.cancel()
+        await end()
         if explainers is not None:
             await explainers.stop()
-        end()
 
     return FastAPI(
         title="whyserve",

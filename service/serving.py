@@ -35,10 +35,33 @@ Result = TypeVar("Result")
 
 AT_ONCE = 4
 """Questions of one request to the explainers at a time: methods, and instances of other shapes."""
+_TOKEN_BYTES = 200
+_FIELDS_BYTES = 4096
+"""Of an explanation beside its attributions."""
 _LONG = 2**20
 """Bytes that are hashed on a thread, which takes longer than a hop there and back."""
 _BYTES_A_PIXEL = 3 + 3 * 4
 """What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """An `:explain` that was checked and decoded: what is left to do is to compute."""
+
+    model: LoadedModel
+    requests: tuple[ExplainRequest, ...]
+    """One a method."""
+    instances: list[Instance]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it and its answer hold."""
+        methods = len(self.requests)
+        tensors = [tensor for instance in self.instances for tensor in instance.tensors.values()]
+        encoded = sum(len(sent) for instance in self.instances for sent in instance.encoded.values())
+        tokens = sum(len(text.tokens) for instance in self.instances for text in instance.texts.values())
+        numbers = sum(tensor.nbytes + 4 * methods * tensor.size for tensor in tensors)  # attributions are float32
+        return numbers + encoded + _TOKEN_BYTES * tokens + _FIELDS_BYTES * methods * len(self.instances)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +111,7 @@ class Serving:
         decoding_bytes: int,
         max_instances: int,
         limits: Limits,
+        later: Limits,
     ) -> None:
         self.registry = registry
         self.pool = pool
@@ -97,6 +121,7 @@ class Serving:
         self._decoding = Budget(decoding_bytes)
         self._max_instances = max_instances
         self._limits = limits
+        self._later = later
         self._timeout = limits.timeout
 
     async def predict(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: PredictParameters) -> list[dict[str, Any]]:
@@ -114,8 +139,14 @@ class Serving:
         self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
     ) -> Explained:
         """Predictions and the reasons for them. Raises what `predict` raises, BadParameter, NotExplainable, Unavailable."""
-        pool = self._explainers()
-        requests = resolve_all(model.manifest, parameters, self._limits)
+        return await self.answer(await self.prepare(model, sent, parameters, caller), caller)
+
+    async def prepare(
+        self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
+    ) -> Asked:
+        """What is asked for, checked and decoded. Raises BadInput, TooLarge, BadParameter, NotExplainable."""
+        self._explainers()
+        requests = resolve_all(model.manifest, parameters, self._limits if caller.interactive else self._later)
         _require_targets(requests[0], len(sent))
         watch = Stopwatch(model.series)
         seed = requests[0].parameters.seed
@@ -126,18 +157,23 @@ class Serving:
         ]
         requests = tuple([await self._with_companions(model, request) for request in requests])
         watch.lap("preprocess")
+        return Asked(model, requests, instances)
+
+    async def answer(self, asked: Asked, caller: Caller = ANYONE) -> Explained:
+        """What was asked for, computed. Raises what `explain` raises."""
+        pool, model, requests, instances = self._explainers(), asked.model, asked.requests, asked.instances
+        watch = Stopwatch(model.series)
         ran = await self.run(model, [i.tensors for i in instances])
         predictions = _predictions(model, ran, requests[0].parameters.top_k)
         watch.lap("predict")
         blocks = list(_blocks([i.tensors for i in instances], self._max_instances))
-        asked = [
+        questions = [
             (companions.with_words(request.of_instances(block.places), model.manifest.inputs, [instances[i] for i in block.places]), block)
             for request in requests
             for block in blocks
         ]
-        answers = iter(
-            await _all([partial(self._known, pool, model, request, block.feeds, caller) for request, block in asked], self._at_once)
-        )
+        works = [partial(self._known, pool, model, request, block.feeds, caller) for request, block in questions]
+        answers = iter(await _all(works, self._at_once))
         by_method = [_in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
@@ -157,7 +193,7 @@ class Serving:
 
         long = sum(array.nbytes for array in feeds.values()) > _LONG
         wanted = await asyncio.to_thread(keys, model, request, feeds) if long else keys(model, request, feeds)
-        return await self._shared.explain(wanted, request.timeout, compute)
+        return await self._shared.explain(wanted, (request.timeout, caller.interactive), compute)
 
     async def _with_companions(self, model: LoadedModel, request: ExplainRequest) -> ExplainRequest:
         """The request with its baseline and reference decoded, within the budget for decoding."""

@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
     explainer_queue: int = Field(default=64, ge=1, description="explanations waiting or running at most")
     explanation_cache_mib: int = Field(default=64, ge=0, description="explanations kept to answer repeats; 0 keeps none")
+    stored_explanations: int = Field(
+        default=256, ge=0, description="asynchronous explanations waiting, running or kept at most; 0 turns them off"
+    )
+    stored_explanations_mib: int = Field(default=256, gt=0, description="memory of all asynchronous explanations")
+    stored_explanations_seconds: float = Field(default=600.0, gt=0, description="seconds that an asynchronous explanation is kept")
+    async_timeout: float = Field(default=600.0, gt=0, description="seconds an asynchronous explanation may take at most, waiting included")
     data: Path = Field(default=Path("data"), description="dataset cache (training only)")
 
     api_keys: Keys = Field(default=(), description="keys that may predict and explain, comma-separated; none: everyone may")

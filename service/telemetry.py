@@ -105,6 +105,8 @@ class Metrics:
         self.cache_joined = Counter("whyserve_explanation_cache_joined", "Explanations that another request computed just then", registry=r)
         self.cache_evicted = Counter("whyserve_explanation_cache_evicted", "Explanations that made room for later ones", registry=r)
         self.cache_bytes = Gauge("whyserve_explanation_cache_bytes", "Held by explanations kept to answer repeats", registry=r)
+        self.stored = Gauge("whyserve_stored_explanations", "Asynchronous explanations waiting, running or kept", registry=r)
+        self.stored_bytes = Gauge("whyserve_stored_explanations_bytes", "Held by asynchronous explanations, about", registry=r)
         self.model_state = Gauge("whyserve_model_ready", "1: serving, 0: refused", _MODEL, registry=r)
         r.register(KServeStages(self.compute))
 

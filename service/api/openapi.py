@@ -46,18 +46,31 @@ def describe_verbs(app: FastAPI, routes: Sequence[Route]) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            models = {model for verb in _VERBS for model in verb[2:4]} | {schemas.Error}
+            models: list[type[BaseModel]] = [schemas.Error, schemas.Pending]
+            models += {model for verb in _VERBS for model in verb[2:4]}
             _, definitions = models_json_schema(
                 [(model, "serialization") for model in sorted(models, key=lambda m: m.__name__)], ref_template=_REFERENCE
             )
             document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
             for path, summary, request, response, takes, gives in _VERBS:
                 for full in {path, _with_version(path)} & served:
-                    document["paths"][full] = {"post": _operation(full, summary, request, response, takes, gives)}
+                    operation = _operation(full, summary, request, response, takes, gives)
+                    document["paths"][full] = {"post": _answered_later(operation) if path.endswith(":explain") else operation}
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+
+
+def _answered_later(operation: dict[str, Any]) -> dict[str, Any]:
+    """The operation where the client may prefer its answer later (RFC 7240)."""
+    content = {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Pending")}}}
+    later = {"description": "with Prefer: respond-async: Location says where the answer will be", "content": content}
+    prefer = {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "respond-async"}
+    return operation | {
+        "parameters": [*operation["parameters"], prefer],
+        "responses": operation["responses"] | {"202": later},
+    }
 
 
 def _with_version(path: str) -> str:

@@ -116,6 +116,13 @@ class Explanations(Signed):
     model_sha256: str
 
 
+class Pending(Body):
+    """An explanation asked for asynchronously: it waits or is being computed."""
+
+    id: str
+    status: Literal["pending"]
+
+
 class Generation(Body):
     model_config = ConfigDict(extra="allow")
     b64: str

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from service.api.answers import JSON, Answer, json_answer, negotiate
 from service.api.bodies import BodyLimits
-from service.api.v1 import encode_explained
+from service.api.explained import encode_explained
 from service.api.verbs import Call, Verb, unless_hung_up
 from service.parameters import PredictParameters, check
 from service.serving import Serving

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,24 +12,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.api.answers import HTML, JSON, PNG, Answer, json_answer, negotiate, page_answer, picture_answer
+from service.api.answers import JSON, PNG, Answer, json_answer, negotiate, picture_answer
 from service.api.bodies import BodyLimits
+from service.api.explained import Finished
+from service.api.later import Later, prefers_later, signature
 from service.api.verbs import Call, Handle, Operation, Verb, unless_hung_up
-from service.codecs.explanation import encode_explanation
 from service.codecs.image import encode_png, grid, image_output_pixels
 from service.errors import TooLarge
-from service.explain.render.answer import draw_page, draw_picture, drawable
-from service.manifest import Manifest
+from service.explain.render.answer import drawable
 from service.parameters import GenerateParameters, PredictParameters, check
-from service.serving import Explained, Serving
+from service.serving import Serving
 from service.telemetry import OPERATIONS
 
 
 class V1:
     """The verbs of the protocol over one Serving."""
 
-    def __init__(self, serving: Serving, limits: BodyLimits) -> None:
+    def __init__(self, serving: Serving, limits: BodyLimits, later: Later | None) -> None:
+        """`later` None: a preference for an answer later is not followed (RFC 7240 leaves that to the server)."""
         self._serving = serving
+        self._later = later
         self._limits = limits
 
     def verbs(self) -> list[Route]:
@@ -51,22 +51,13 @@ class V1:
         return json_answer({"predictions": predictions, **_signature(call)})
 
     async def _explain(self, call: Call) -> Answer:
-        form = negotiate(call.accept, drawable(call.model.manifest))
+        negotiate(call.accept, drawable(call.model.manifest))
         parsed = await call.parse(self._limits)
+        if self._later is not None and prefers_later(call.headers):
+            return await self._later.accept(call, parsed)
         work = self._serving.explain(call.model, parsed.instances, parsed.parameters, call.caller)
         explained = await unless_hung_up(work, call.receive)
-        if form == PNG:
-            return picture_answer(await asyncio.to_thread(draw_picture, call.model.manifest, explained))
-        if form == HTML:
-            return page_answer(await asyncio.to_thread(draw_page, call.model.manifest, explained))
-        document = {
-            "predictions": explained.predictions,
-            "explanations": encode_explained(call.model.manifest, explained),
-            "model_sha256": call.model.bundle.model_sha256,
-        }
-        if (agreements := explained.agreements) is not None:
-            document["agreement"] = [asdict(each) for each in agreements]
-        return json_answer(document | _signature(call))
+        return await Finished(call.model.manifest, explained, signature(call)).answer(call.accept)
 
     async def _generate(self, call: Call) -> Answer:
         form = negotiate(call.accept, (JSON, PNG))
@@ -120,16 +111,6 @@ class V1:
 
 async def _only_sent(_: Request) -> Response:
     raise HTTPException(405, headers={"allow": "POST, PUT"})
-
-
-def encode_explained(manifest: Manifest, explained: Explained) -> list[dict[str, Any]]:
-    """One explanation an instance, as JSON values; of several methods one a method, instance by instance. Raises TooLarge."""
-    coordinates = explained.requests[0].parameters.coordinates
-    return [
-        encode_explanation(manifest, instance, one.attributions, one.fields, coordinates)
-        for instance, found in zip(explained.instances, explained.explanations, strict=True)
-        for one in found
-    ]
 
 
 def _signature(call: Call) -> dict[str, Any]:

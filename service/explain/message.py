@@ -190,7 +190,7 @@ def _seconds(microseconds: Any, longest: float) -> float:
     if isinstance(microseconds, bool) or not isinstance(microseconds, int | float) or not microseconds > 0:
         raise BadParameter(f"parameter 'timeout': expected microseconds, a number above 0, got {microseconds!r}"[:200])
     if microseconds / 1e6 > longest:
-        most = f"{longest:g} seconds (setting WHYSERVE_TIMEOUT)"
+        most = f"{longest:g} seconds (the longer of WHYSERVE_TIMEOUT and WHYSERVE_ASYNC_TIMEOUT)"
         raise BadParameter(f"parameter 'timeout': expected at most {most}, got {microseconds / 1e6:g}")
     return microseconds / 1e6
 

@@ -53,6 +53,7 @@ async def served(bundle: Bundle) -> Served:
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
         limits=ExplainLimits(settings.timeout),
+        later=ExplainLimits(settings.timeout),
     )
     with ThreadPoolExecutor(1) as executor:
         loader = Loader("cpu", 1, decoding, executor, metrics)

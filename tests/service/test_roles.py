@@ -47,7 +47,7 @@ def explainer(pair: tuple[Server, Server]) -> Iterator[httpx.Client]:
 def stable(document: Any) -> Any:
     """Without what differs from one answer to the next."""
     if isinstance(document, dict):
-        return {name: stable(value) for name, value in document.items() if name not in ("id", "seconds")}
+        return {name: stable(value) for name, value in document.items() if name not in ("id", "seconds", "cached")}
     return [stable(value) for value in document] if isinstance(document, list) else document
 
 

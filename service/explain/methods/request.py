@@ -29,6 +29,8 @@ class Limits:
 
     timeout: float = 60.0
     """Seconds."""
+    timeout_setting: str = "WHYSERVE_TIMEOUT"
+    """What sets it, as errors name it."""
     steps: int | None = None
     samples: int | None = None
 
@@ -136,7 +138,9 @@ def _one(manifest: Manifest, method: Method, sent: Mapping[str, Any], limits: Li
             raise BadParameter(f"parameter {name!r}: expected at most {most} (setting {setting}), got {asked}")
     timeout = limits.timeout if checked.timeout is None else checked.timeout
     if timeout > limits.timeout:
-        raise BadParameter(f"parameter 'timeout': expected at most {limits.timeout:g} seconds (setting WHYSERVE_TIMEOUT), got {timeout:g}")
+        raise BadParameter(
+            f"parameter 'timeout': expected at most {limits.timeout:g} seconds (setting {limits.timeout_setting}), got {timeout:g}"
+        )
     return ExplainRequest(method, checked, timeout)
 
 
