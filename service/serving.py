@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from service import companions
+from service.blocks import all_of, alone, blocks_of, in_order
 from service.budget import Budget
 from service.caller import ANYONE, Caller
 from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.output import encode_predictions
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
-from service.explain.agreement import Agreement, agreement
 from service.explain.answer import ExplainAnswer, Explanation
 from service.explain.explainers import Explainers
 from service.explain.methods import ExplainRequest, available, resolve, resolve_all
 from service.explain.methods.request import Limits, with_companions
+from service.explanations.asked import Asked, Explained
 from service.explanations.key import keys
 from service.explanations.shared import Shared
 from service.generation import Rows, draw_missing, rows_to_generate
@@ -31,54 +32,13 @@ from service.telemetry import Metrics, Stopwatch
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
-Result = TypeVar("Result")
 
 AT_ONCE = 4
 """Questions of one request to the explainers at a time: methods, and instances of other shapes."""
-_TOKEN_BYTES = 200
-_FIELDS_BYTES = 4096
-"""Of an explanation beside its attributions."""
 _LONG = 2**20
 """Bytes that are hashed on a thread, which takes longer than a hop there and back."""
 _BYTES_A_PIXEL = 3 + 3 * 4
 """What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """An `:explain` that was checked and decoded: what is left to do is to compute."""
-
-    model: LoadedModel
-    requests: tuple[ExplainRequest, ...]
-    """One a method."""
-    instances: list[Instance]
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it and its answer hold."""
-        methods = len(self.requests)
-        tensors = [tensor for instance in self.instances for tensor in instance.tensors.values()]
-        encoded = sum(len(sent) for instance in self.instances for sent in instance.encoded.values())
-        tokens = sum(len(text.tokens) for instance in self.instances for text in instance.texts.values())
-        numbers = sum(tensor.nbytes + 4 * methods * tensor.size for tensor in tensors)  # attributions are float32
-        return numbers + encoded + _TOKEN_BYTES * tokens + _FIELDS_BYTES * methods * len(self.instances)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Explained:
-    """What `:explain` found, one entry an instance in each list."""
-
-    requests: tuple[ExplainRequest, ...]
-    """One a method."""
-    instances: list[Instance]
-    predictions: list[dict[str, Any]]
-    explanations: list[tuple[Explanation, ...]]
-    """One a method in each."""
-
-    @property
-    def agreements(self) -> list[Agreement] | None:
-        """How far the methods agree, an instance each; None where there is one method only."""
-        return [agreement(each) for each in self.explanations] if len(self.requests) > 1 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,15 +126,15 @@ class Serving:
         ran = await self.run(model, [i.tensors for i in instances])
         predictions = _predictions(model, ran, requests[0].parameters.top_k)
         watch.lap("predict")
-        blocks = list(_blocks([i.tensors for i in instances], self._max_instances))
+        blocks = list(blocks_of([i.tensors for i in instances], self._max_instances))
         questions = [
             (companions.with_words(request.of_instances(block.places), model.manifest.inputs, [instances[i] for i in block.places]), block)
             for request in requests
             for block in blocks
         ]
         works = [partial(self._known, pool, model, request, block.feeds, caller) for request, block in questions]
-        answers = iter(await _all(works, self._at_once))
-        by_method = [_in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
+        answers = iter(await all_of(works, self._at_once))
+        by_method = [in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
@@ -270,7 +230,7 @@ class Serving:
 
     async def run(self, model: LoadedModel, rows: Rows) -> list[Ran]:
         """The model's outputs. Rows of one shape share a run, rows of another shape make a run of their own."""
-        blocks = [_alone(rows[0])] if len(rows) == 1 else list(_blocks(rows, model.manifest.batching.max))
+        blocks = [alone(rows[0])] if len(rows) == 1 else list(blocks_of(rows, model.manifest.batching.max))
         answers = await self._within(model, [block.feeds for block in blocks])
         names = model.session.output_names
         return [Ran(block.places, dict(zip(names, answer, strict=True))) for block, answer in zip(blocks, answers, strict=True)]
@@ -286,54 +246,10 @@ class Serving:
             raise DeadlineExceeded(f"no answer within {self._timeout:g} s (setting WHYSERVE_TIMEOUT)") from None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """Rows of one shape, stacked: `feeds` (n, ...) by input, `places` where they stood in the request."""
-
-    feeds: dict[str, Array]
-    places: list[int]
-
-
 def _require_targets(request: ExplainRequest, instances: int) -> None:
     targets = request.parameters.targets
     if targets is not None and len(targets) != instances:
         raise BadParameter(f"parameter 'targets': {len(targets)} targets for {instances} instances")
-
-
-async def _all(works: Sequence[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
-    """Their results, so many of them under way at once; where one fails, or nobody waits any more, the others are cancelled."""
-    gate = asyncio.Semaphore(at_once)
-
-    async def one(work: Callable[[], Awaitable[Result]]) -> Result:
-        async with gate:
-            return await work()
-
-    tasks = [asyncio.create_task(one(work)) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _in_order(blocks: list[_Block], answers: list[list[Explanation]]) -> list[Explanation]:
-    """One method's explanations in the request's order."""
-    found = {place: one for block, theirs in zip(blocks, answers, strict=True) for place, one in zip(block.places, theirs, strict=True)}
-    return [found[place] for place in range(len(found))]
-
-
-def _alone(row: dict[str, Array]) -> _Block:
-    return _Block({name: tensor[None] for name, tensor in row.items()}, [0])  # views, no copy
-
-
-def _blocks(rows: Rows, most: int) -> Iterator[_Block]:
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-    for place, row in enumerate(rows):
-        groups.setdefault(tuple(tensor.shape for tensor in row.values()), []).append(place)
-    for places in groups.values():
-        for start in range(0, len(places), most):
-            chosen = places[start : start + most]
-            yield _Block({name: np.stack([rows[place][name] for place in chosen]) for name in rows[0]}, chosen)
 
 
 def _noted(instance: Instance, drawn: Set[str], seed: int) -> Instance:

@@ -9,8 +9,8 @@ from typing import Any
 from service.api.answers import HTML, PNG, Answer, long_json_answer, negotiate, page_answer, picture_answer
 from service.codecs.explanation import encode_explanation
 from service.explain.render.answer import draw_page, draw_picture, drawable
+from service.explanations.asked import Explained
 from service.manifest import Manifest
-from service.serving import Explained
 
 
 @dataclass(frozen=True, slots=True, eq=False)

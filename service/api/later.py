@@ -16,8 +16,9 @@ from service.api.explained import Finished
 from service.api.verbs import Call
 from service.errors import Unavailable
 from service.explain.render.answer import drawable
+from service.explanations.asked import Asked
 from service.explanations.store import Store, Stored
-from service.serving import Asked, Serving
+from service.serving import Serving
 
 _PATH = "/v1/explanations/"
 _POLL = "1"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.errors import Unavailable
+from service.errors import Unavailable, WhyserveError
 from service.explain.answer import Explanation
 from service.explanations.cache import Cache
 from service.explanations.key import Key
@@ -16,6 +16,7 @@ from service.telemetry import Metrics
 Compute = Callable[[list[int]], Coroutine[Any, Any, list[Explanation]]]
 """Computes the explanations of the rows at these places."""
 Found = dict[Key, Explanation]
+_SHARE_USED_UP = 429
 
 
 @dataclass(slots=True, eq=False)
@@ -50,19 +51,29 @@ class Shared:
         missing = [key for key in places if key not in known]
         found = {key: _marked(one, cached=True) for key, one in known.items()}
         if missing:
-            computed = await self._landed(self._flights_for(missing, patience, places, compute))
+            flights = self._joinable(missing, patience)
+            try:
+                computed = await self._landed(flights | self._own(flights, missing, patience, places, compute))
+            except WhyserveError as error:
+                if not flights or error.status != _SHARE_USED_UP:
+                    raise
+                computed = await self._landed(self._own(set(), missing, patience, places, compute))  # the share was another's
             found |= {key: _marked(computed[key], cached=False) for key in missing}
         return [found[key] for key in keys]
 
-    def _flights_for(self, missing: list[Key], patience: Hashable, places: dict[Key, int], compute: Compute) -> set[_Flight]:
+    def _joinable(self, missing: list[Key], patience: Hashable) -> set[_Flight]:
         wanted = set(missing)
-        flights = {f for key in missing if (f := self._flights.get((key, patience))) is not None and f.keys <= wanted}
-        joined = {key for flight in flights for key in flight.keys}
-        self._metrics.cache_joined.inc(len(joined))
-        if left := [key for key in missing if key not in joined]:
-            self._metrics.cache_misses.inc(len(left))
-            flights.add(self._start(left, patience, compute([places[key] for key in left])))
-        return flights
+        return {f for key in missing if (f := self._flights.get((key, patience))) is not None and f.keys <= wanted}
+
+    def _own(self, joined: set[_Flight], missing: list[Key], patience: Hashable, places: dict[Key, int], compute: Compute) -> set[_Flight]:
+        """What is left to compute beside those that are joined; nothing where they compute all."""
+        theirs = {key for flight in joined for key in flight.keys}
+        self._metrics.cache_joined.inc(len(theirs))
+        left = [key for key in missing if key not in theirs]
+        if not left:
+            return set()
+        self._metrics.cache_misses.inc(len(left))
+        return {self._start(left, patience, compute([places[key] for key in left]))}
 
     def _start(self, keys: list[Key], patience: Hashable, computing: Coroutine[Any, Any, list[Explanation]]) -> _Flight:
         async def fly() -> Found:

@@ -24,7 +24,7 @@ from service.explain.render.sheet import Picture, below, render_grid, titled
 from service.manifest import Manifest
 
 if TYPE_CHECKING:
-    from service.serving import Explained
+    from service.explanations.asked import Explained
 
 
 @dataclass(frozen=True, slots=True)

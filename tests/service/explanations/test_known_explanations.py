@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-from support import Bundle, bundle_named
+from support import Bundle, Server, bundle_named
 
 WINE = bundle_named("wine-mlp")
 
@@ -46,10 +50,41 @@ def test_of_several_instances_each_gets_its_own(client: httpx.Client):
     assert [each["target"]["index"] for each in found] == [0, 1]
 
 
+def counted(client: httpx.Client, name: str) -> float:
+    page = client.get("/metrics").text.splitlines()
+    (line,) = [line for line in page if line.startswith(f"whyserve_explanation_cache_{name} ")]
+    return float(line.rpartition(" ")[2])
+
+
 def test_hits_are_counted(client: httpx.Client):
+    before = [counted(client, name) for name in ("hits_total", "misses_total")]
     explain(client, 60, seed=15)
     explain(client, 60, seed=15)
-    page = client.get("/metrics").text
-    for name in ("hits_total", "misses_total", "bytes"):
-        (line,) = [line for line in page.splitlines() if line.startswith(f"whyserve_explanation_cache_{name} ")]
-        assert float(line.rpartition(" ")[2]) > 0
+    assert [counted(client, name) for name in ("hits_total", "misses_total")] == [before[0] + 1, before[1] + 1]
+    assert counted(client, "bytes") > 0
+
+
+def test_who_asks_for_the_same_joins_and_stays_when_the_first_hangs_up(client: httpx.Client, server: Server):
+    texts = [f"{number} a very long film " * 20 for number in range(3)]
+    body = json.dumps({"instances": texts, "parameters": {"steps": 200, "seed": 16}}).encode()
+    path = "/v1/models/sst2-gru:explain"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    assert client.post(path, json={"instances": ["fun"]}).status_code == 200  # the explainer is there
+    before = {name: counted(client, name) for name in ("misses_total", "joined_total")}
+
+    def wait_for(name: str) -> None:
+        deadline = time.monotonic() + 20
+        while counted(client, name) != before[name] + 3:
+            assert time.monotonic() < deadline, name
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as other:
+        with socket.create_connection(("127.0.0.1", server.port()), 10) as connection:
+            connection.sendall(head.encode() + body)
+            wait_for("misses_total")
+            joining = other.submit(httpx.post, server.url + path, content=body, headers={"content-type": "application/json"}, timeout=70)
+            wait_for("joined_total")
+        answer = joining.result()
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["explanations"]) == 3
+    assert counted(client, "misses_total") == before["misses_total"] + 3  # computed once

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import BadParameter
+from service.errors import BadParameter, WhyserveError
 from service.explain.answer import Explanation
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
@@ -121,6 +121,21 @@ async def test_an_error_is_everybodys_and_is_not_kept():
     computing.error = None
     await both.explain([b"a"], 60, computing)
     assert len(computing.asked) == 2
+
+
+async def test_a_share_that_anothers_key_used_up_is_not_held_against_who_joined():
+    class ShareUsedUp(WhyserveError):
+        status = 429
+
+    both, _ = shared()
+    refused, granted = Computing(), Computing()
+    refused.error = ShareUsedUp("too many")
+    first, second = await begun(both.explain([b"a"], 60, refused), both.explain([b"a"], 60, granted))
+    refused.go.set()
+    granted.go.set()
+    with pytest.raises(ShareUsedUp):
+        await first
+    assert len(await second) == 1
 
 
 def test_the_least_recently_used_go_and_the_bytes_are_bounded():
