@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -104,3 +105,10 @@ def _until(running: Running, answers: Callable[[], bool], seconds: float) -> Non
             pass
         time.sleep(0.02)
     raise TimeoutError(f"not ready within {seconds} s")
+
+
+def copied_models(root: Path) -> Path:
+    """A repository of its own with the committed bundles, to which others can be added."""
+    models = root / "models"
+    shutil.copytree(MODELS, models)
+    return models

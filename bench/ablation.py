@@ -1,0 +1,75 @@
+"""What makes an explanation cheap: from Captum on the plain torch module to ours, one thing after the other.
+
+`python -m bench.ablation --digits 10 --pictures 1` for a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from torch import nn
+
+from bench.captum import DEFAULT_STEPS, attributed, fastest_size, smallest_steps
+from bench.contestants import Array, Contestant, contestants
+from bench.table import markdown
+from bench.timing import in_turns, one_core
+
+_ROUNDS = 3
+_STAGES = (
+    f"Captum, plain module, {DEFAULT_STEPS} steps in one pass",
+    "smallest steps that reach 1 %, in one pass",
+    ".. in passes of Captum's fastest size",
+    ".. on the twin: folded, channels last",
+    ".. without Captum around it, in passes of our size",
+    "our rows on the plain module, our size (nodes placed, errors controlled)",
+    "our rows on the twin, our size",
+    "ours in all: with forward rows, parity, checks",
+)
+
+
+def report(digits: int = 20, pictures: int = 2) -> str:
+    """A table: ms of each stage, medians over the instances."""
+    with one_core(), contestants(digits, pictures) as pair:
+        columns = {f"{one.name}, ms (rows)": _stages(one) for one in pair}
+    rows = [(stage, *(column[k] for column in columns.values())) for k, stage in enumerate(_STAGES)]
+    return "Integrated gradients at a tolerance of 0.01, float32, one core; medians over the instances\n\n" + markdown(
+        ("stage", *columns), rows
+    )
+
+
+def _stages(one: Contestant) -> list[str]:
+    size = fastest_size(one, DEFAULT_STEPS)
+    seconds, rows = [], []
+    for i in range(len(one.x)):
+        steps, _ = smallest_steps(one, i)
+        own, chunk = int(one.ours(i).fields["rows"]), one.chunk(i)
+        fixed, placed = ((np.arange(n) + 0.5) / n for n in (steps, own))  # where they are doesn't change what they cost
+        works: list[Callable[[], object]] = [
+            partial(attributed, one, i, DEFAULT_STEPS, None),
+            partial(attributed, one, i, steps, None),
+            partial(attributed, one, i, steps, size),
+            partial(attributed, one, i, steps, size, one.twin),
+            partial(_exhausted, one, i, fixed, chunk),
+            partial(_exhausted, one, i, placed, chunk, one.module),
+            partial(_exhausted, one, i, placed, chunk),
+            partial(one.ours, i),
+        ]
+        seconds.append([timed.seconds for timed in in_turns(works, _ROUNDS if one.x.nbytes < 2**20 else 1)])
+        rows.append([DEFAULT_STEPS, steps, steps, steps, steps, own, own, own])
+    return [f"{ms:.1f} ({n:.0f})" for ms, n in zip(np.median(seconds, 0) * 1e3, np.median(rows, 0), strict=True)]
+
+
+def _exhausted(one: Contestant, i: int, fractions: Array, rows: int, forward: nn.Module | None = None) -> None:
+    for _ in one.gradients(i, fractions, rows, forward):
+        pass
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.ablation", description=__doc__)
+    parser.add_argument("--digits", type=int, default=20)
+    parser.add_argument("--pictures", type=int, default=2)
+    arguments = parser.parse_args()
+    print(report(arguments.digits, arguments.pictures))

@@ -1,0 +1,197 @@
+"""Integrated gradients at a completeness error of 1 %: against Captum on the plain torch module.
+
+Captum gets for nothing what its user would have to find out: the smallest `n_steps` that reaches the tolerance for that very
+input, searched upwards so that an error that happens to cancel counts too; the target; and the `internal_batch_size` that is
+fastest here. `python -m bench.captum --digits 10 --pictures 1` for a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import numpy as np
+import torch
+from captum.attr import IntegratedGradients
+from numpy.typing import NDArray
+from torch import nn
+
+from bench.contestants import TOLERANCE, Contestant, contestants
+from bench.table import markdown
+from bench.timing import in_turns, one_core, quartiles
+
+DEFAULT_STEPS = 50
+_FEW = 16
+"""Steps at which the passes of the smallest count are sized."""
+_SIZES = (8, 16, 32)
+_MOST_STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What an input was measured with."""
+
+    rounds: int
+    reference: int
+    """Midpoints of the converged reference."""
+    exact: bool
+    """Whether that is computed in float64."""
+
+
+SMALL = Effort(rounds=5, reference=1000, exact=True)
+LARGE = Effort(rounds=2, reference=128, exact=False)
+_COSTLY = 10_000
+"""Numbers of an instance from which on a network counts as large."""
+_JUDGED = 30
+"""Instances whose attributions are compared with a reference at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One instance, three ways: seconds and what came out."""
+
+    steps: int
+    """Captum's smallest."""
+    reached: bool
+    ours: float
+    smallest: float
+    default: float
+    rows: int
+    errors: list[float]
+    """Completeness of ours, smallest, default."""
+    distances: list[float] | None
+    """From the converged reference, relative L2."""
+
+
+def report(digits: int = 100, pictures: int = 4) -> str:
+    """A table a question: how long, how much longer Captum takes, how far each is from the converged integral."""
+    with one_core(), contestants(digits, pictures) as pair:
+        runs = {one.name: list(measured(one, SMALL if one.x[0].size < _COSTLY else LARGE)) for one in pair}
+    return "\n\n".join((_NOTE, _times(runs), _quality(runs)))
+
+
+_NOTE = f"""One explanation of the predicted class's logit from zero, tolerance {TOLERANCE:g}, one core, one thread, float32; ours as an
+explainer process answers (prediction, parity check and choice of nodes included), Captum on the plain torch module (a) at the
+smallest `n_steps` that reaches the tolerance for that input, found beforehand, (b) at its default {DEFAULT_STEPS} steps; each in one
+pass or in passes of the fastest size, whichever is faster. Ratios: median (quartiles)."""
+
+
+def _times(runs: dict[str, list[Run]]) -> str:
+    rows = [
+        (
+            name,
+            len(done),
+            median(r.ours for r in done) * 1e3,
+            median(r.rows for r in done),
+            median(r.smallest for r in done) * 1e3,
+            median(r.steps for r in done),
+            median(r.default for r in done) * 1e3,
+            quartiles([r.smallest / r.ours for r in done]),
+            quartiles([r.default / r.ours for r in done]),
+            sum(r.smallest < r.ours for r in done),
+            sum(not r.reached for r in done),
+        )
+        for name, done in runs.items()
+    ]
+    header = ("network", "n", "ours ms", "rows", "(a) ms", "steps", "(b) ms", "(a) / ours", "(b) / ours", "(a) faster")
+    return markdown((*header, f"(a) not reached in {_MOST_STEPS}"), rows)
+
+
+def _quality(runs: dict[str, list[Run]]) -> str:
+    rows = []
+    for name, done in runs.items():
+        judged = [r.distances for r in done if r.distances is not None]
+        distances = [median(d[k] for d in judged) if judged else "-" for k in range(3)]
+        rows.append((name, *(median(r.errors[k] for r in done) for k in range(3)), len(judged), *distances))
+    header = ("network", "completeness error, ours", "(a)", "(b)", "judged", "distance from the integral, ours", "(a)", "(b)")
+    return "Medians; distance: relative L2 from a converged reference, so that a cancelled error shows\n\n" + markdown(header, rows)
+
+
+def measured(one: Contestant, effort: Effort) -> Iterator[Run]:
+    """Each instance of a contestant."""
+    few = fastest_size(one, _FEW, effort.rounds)
+    many = fastest_size(one, DEFAULT_STEPS, effort.rounds) if effort.exact else few or _FEW  # large: more rows a pass are slower still
+    for i in range(len(one.x)):
+        steps, reached = smallest_steps(one, i)
+        works = [
+            partial(_ours, one, i),
+            partial(attributed, one, i, steps, few),
+            partial(attributed, one, i, DEFAULT_STEPS, many),
+        ]
+        ours, smallest, default = in_turns(works, effort.rounds)
+        found = [ours.result, smallest.result, default.result]
+        wanted = converged(one, i, effort) if i < _JUDGED else None
+        yield Run(
+            steps,
+            reached,
+            ours.seconds,
+            smallest.seconds,
+            default.seconds,
+            int(one.ours(i).fields["rows"]),
+            [one.completeness(i, float(a.sum(dtype=np.float64))) for a in found],
+            None if wanted is None else [float(np.linalg.norm(a - wanted) / np.linalg.norm(wanted)) for a in found],
+        )
+
+
+def _ours(one: Contestant, i: int) -> NDArray[np.float32]:
+    attributions = one.ours(i).attributions
+    assert attributions is not None  # the twin's parity was checked
+    return attributions[one.input][None]
+
+
+def attributed(one: Contestant, i: int, steps: int, rows: int | None, module: nn.Module | None = None) -> NDArray[np.float32]:
+    """(1, ..): by Captum with so many steps, in passes of `rows` (None: one), on the contestant's module or another."""
+    point = one.point(i)
+    gradients = IntegratedGradients(module or one.module)
+    found = gradients.attribute(point, torch.zeros_like(point), one.target(i), n_steps=steps, internal_batch_size=rows)
+    return found.detach().numpy()  # type: ignore[no-any-return]
+
+
+def fastest_size(one: Contestant, steps: int, rounds: int = 2) -> int | None:
+    """The `internal_batch_size` at which Captum is fastest on this module for so many steps; None: all in one pass."""
+    sizes = [None, *(size for size in _SIZES if size < steps)]
+    timed = in_turns([partial(attributed, one, 0, steps, rows) for rows in sizes], rounds)
+    return min(zip(timed, sizes, strict=True), key=lambda pair: pair[0].seconds)[1]
+
+
+def smallest_steps(one: Contestant, i: int) -> tuple[int, bool]:
+    """The smallest number of Gauss-Legendre steps at which the sum of the attributions is within the tolerance, by the folded
+    twin (the same numbers to 1e-5, in half the time); from 64 on in steps of a tenth. False: not within _MOST_STEPS."""
+    steps = 1
+    while steps <= _MOST_STEPS:
+        nodes, weights = np.polynomial.legendre.leggauss(steps)
+        passes = one.gradients(i, (nodes + 1) / 2, 8)
+        each = np.concatenate([(g * one.point(i)).flatten(1).sum(1, dtype=torch.float64).numpy() for g in passes])  # (steps,)
+        if one.completeness(i, float(each @ weights / 2)) <= TOLERANCE:
+            return steps, True
+        steps += max(1, steps // 10) if steps >= 64 else 1
+    return _MOST_STEPS, False
+
+
+def converged(one: Contestant, i: int, effort: Effort) -> NDArray[np.float64]:
+    """(1, ..): the integral by so many midpoints."""
+    fractions = (np.arange(effort.reference) + 0.5) / effort.reference
+    if effort.exact:
+        module, point, target = one.module.double(), one.point(i).double(), one.target(i)
+        total = torch.zeros_like(point)
+        for share in np.array_split(fractions, 20):
+            places = (point * torch.from_numpy(share).reshape(-1, *(1,) * (point.dim() - 1))).requires_grad_()
+            total += torch.autograd.grad(module(places)[:, target].sum(), places)[0].sum(0, keepdim=True)
+        one.module.float()
+    else:
+        total = torch.zeros_like(one.point(i)).double()
+        for found in one.gradients(i, fractions, 8):
+            total += found.double().sum(0, keepdim=True)
+        point = one.point(i).double()
+    return (total * point / effort.reference).numpy()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.captum", description=__doc__)
+    parser.add_argument("--digits", type=int, default=100)
+    parser.add_argument("--pictures", type=int, default=4)
+    arguments = parser.parse_args()
+    print(report(arguments.digits, arguments.pictures))
