@@ -44,11 +44,23 @@ def explainer(pair: tuple[Server, Server]) -> Iterator[httpx.Client]:
         yield client
 
 
-def stable(document: Any) -> Any:
-    """Without what differs from one answer to the next."""
-    if isinstance(document, dict):
-        return {name: stable(value) for name, value in document.items() if name not in ("id", "seconds", "cached")}
-    return [stable(value) for value in document] if isinstance(document, list) else document
+CHANGING = {"id", "seconds", "cached"}
+
+
+def assert_alike(one: Any, other: Any, where: str = "answer") -> None:
+    """The same but for the last digits: how many rows share a pass is measured by each explainer, and rounds differently."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for name in one.keys() - CHANGING:
+            assert_alike(one[name], other[name], f"{where}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for number, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_alike(left, right, f"{where}[{number}]")
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4), where
+    else:
+        assert one == other, where
 
 
 # ------------------------------------------------------------------------------------------------- what a predictor answers
@@ -64,17 +76,15 @@ def stable(document: Any) -> Any:
         (f"{TABLE.v1}:explain-layer", BODY),
     ],
 )
-def test_it_is_what_one_server_for_all_answers_bit_for_bit(
-    path: str, body: dict[str, Any], predictor: httpx.Client, client: httpx.Client
-) -> None:
+def test_it_is_what_one_server_for_all_answers(path: str, body: dict[str, Any], predictor: httpx.Client, client: httpx.Client) -> None:
     split, whole = predictor.post(path, json=body), client.post(path, json=body)
     assert split.status_code == whole.status_code
-    assert stable(split.json()) == stable(whole.json())
+    assert_alike(split.json(), whole.json())
 
 
 def test_methods_and_layers_too(predictor: httpx.Client, client: httpx.Client) -> None:
     for path in (f"{MNIST.v1}/methods", f"{MNIST.v1}/layers"):
-        assert stable(predictor.get(path).json()) == stable(client.get(path).json())
+        assert_alike(predictor.get(path).json(), client.get(path).json())
 
 
 def test_a_predictor_has_no_torch_and_no_processes(pair: tuple[Server, Server], predictor: httpx.Client) -> None:
@@ -211,7 +221,7 @@ def test_it_explains_for_anybody_with_a_key(explainer: httpx.Client, client: htt
     body = {"inputs": [{"name": "row", "shape": [1, *row.shape], "datatype": "FP32", "data": row.tolist()}]}
     path = f"/v2/models/{TABLE.name}/explain"
     here, there = explainer.post(path, json=body).json(), client.post(path, json=body).json()
-    assert [o["data"] for o in here["outputs"]] == [o["data"] for o in there["outputs"]]
+    assert_alike(here["outputs"], there["outputs"])
 
 
 @pytest.mark.parametrize(
