@@ -75,7 +75,7 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
     registry = Registry()
     threads = settings.threads or usable_cpus()
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="run")
-    explainers = _explainers(settings)
+    explainers = _explainers(settings, metrics)
     explaining = ExplainLimits(settings.timeout, steps=settings.max_steps, samples=settings.max_samples)
     serving = Serving(
         registry,
@@ -124,7 +124,7 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     if not has_torch():
         raise BadSetting(f"setting {PREFIX}ROLE=explainer needs torch, captum and onnx (extra 'explain')")
     metrics = Metrics()
-    pool = Pool.of(settings)
+    pool = Pool.of(settings, metrics)
     inventory = Inventory(settings.models, settings.model_name)
 
     async def prepare() -> None:
@@ -145,12 +145,12 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     return app
 
 
-def _explainers(settings: Settings) -> Explainers | None:
+def _explainers(settings: Settings, metrics: Metrics) -> Explainers | None:
     """Who computes a predicting server's explanations; None: nobody."""
     if settings.explainer_url is not None:
         key = settings.key_of_explainer()
         return Forwarder(settings.explainer_url, key, most=settings.explainer_queue, timeout=settings.timeout)
-    return Pool.of(settings) if settings.explainers else None
+    return Pool.of(settings, metrics) if settings.explainers else None
 
 
 async def _nothing() -> None:

@@ -122,6 +122,25 @@ class Unavailable(WhyserveError):
         self.retry_after = retry_after
 
 
+class Overloaded(Unavailable):
+    """The line of explanations is full; `reason` says of what, as the metrics name it."""
+
+    def __init__(self, message: str, retry_after: int = 1, reason: str = "queue_full") -> None:
+        super().__init__(message, retry_after)
+        self.reason = reason
+
+
+class ShareUsedUp(WhyserveError):
+    """This key's part of the line is in use: try again after `retry_after` seconds."""
+
+    status = 429
+    code = "share_used_up"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class DeadlineExceeded(WhyserveError):
     status = 504
     code = "deadline_exceeded"

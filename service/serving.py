@@ -192,6 +192,8 @@ class Serving:
         labels = (model.name, str(model.version))
         for explanation in explanations:
             self._metrics.explain_duration.labels(*labels, method).observe(explanation.fields["seconds"])
+            self._metrics.explain_rows.labels(*labels, method).observe(explanation.fields["rows"])
+            self._metrics.explain_steps.labels(*labels, method).observe(explanation.fields["steps"] or 0)
             if (error := explanation.fields["completeness_error"]) is not None:
                 self._metrics.completeness.labels(*labels, method).observe(error)
             if (error := explanation.fields["parity_error"]) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ERRORS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_PASSES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 4096, 16384)
 _MODEL = ("model_name", "model_version")
 OPERATIONS = ("predict", "explain", "generate", "activations", "explain-layer", "visualise")
 STAGES = ("preprocess", "predict", "explain", "postprocess")
@@ -93,6 +94,13 @@ class Metrics:
         self.batch_size = Histogram("whyserve_batch_size", "Rows a run of the model", _MODEL, buckets=_ROWS, registry=r)
         self.pending = Gauge("whyserve_pending_requests", "Requests being worked on", (*_MODEL, "operation"), registry=r)
         self.rejected = Counter("whyserve_rejected", "Requests refused before any work, by reason", ("reason",), registry=r)
+        self.explain_wait = Histogram("whyserve_explain_wait_seconds", "In line for an explainer", buckets=_SECONDS, registry=r)
+        self.explain_work = Gauge("whyserve_explain_queue_work_seconds", "Estimated work that waits or runs", registry=r)
+        self.explain_length = Gauge("whyserve_explain_queue_length", "Explanations in line", ("priority",), registry=r)
+        self.explainers_alive = Gauge("whyserve_explainers_alive", "Explainer processes that answer", registry=r)
+        self.explainer_replaced = Counter("whyserve_explainer_replaced", "Explainer processes replaced, by reason", ("reason",), registry=r)
+        self.explain_rows = Histogram("whyserve_explain_rows", "Rows of an explanation", (*_MODEL, "method"), buckets=_PASSES, registry=r)
+        self.explain_steps = Histogram("whyserve_explain_steps", "Steps of one", (*_MODEL, "method"), buckets=_PASSES, registry=r)
         self.explain_duration = Histogram(
             "whyserve_explain_duration_seconds", "One explanation", (*_MODEL, "method"), buckets=_SECONDS, registry=r
         )
@@ -125,6 +133,13 @@ class Metrics:
         """Reads the pending requests of a model when the metrics are read: no work on the request's own path."""
         for operation in OPERATIONS:
             self.pending.labels(name, str(version), operation).set_function(partial(inflight.__getitem__, operation))
+
+    def watch_line(self, *, length: Callable[[bool], int], work: Callable[[], float], alive: Callable[[], int]) -> None:
+        """Reads the line of explanations when the metrics are read; `length` of those that are interactive, or not."""
+        self.explain_length.labels("interactive").set_function(lambda: length(True))
+        self.explain_length.labels("asynchronous").set_function(lambda: length(False))
+        self.explain_work.set_function(work)
+        self.explainers_alive.set_function(alive)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The metrics page and its Content-Type: Prometheus text, or OpenMetrics where `accept` asks for it."""

@@ -22,7 +22,7 @@ from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
 _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
 _ADMIN = "/v2/repository/models/"
 _REFUSALS = {401: "no_key", 403: "forbidden", 413: "too_large", 429: "share_used_up", 503: "unavailable"}
-"""Statuses that refuse a request before any work, as the metrics name them."""
+"""Statuses that refuse a request before any work, as the metrics name them where nobody below said a `refused` in the state."""
 _VERBS = (":predict", ":explain", ":generate", "/infer", "/explain")
 _TORCHSERVE = ("/predictions/", "/explanations/")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -100,7 +100,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 answering = True
                 if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN):
-                    self._rejected.labels(_REFUSALS[message["status"]]).inc()
+                    self._rejected.labels(scope["state"].get("refused") or _REFUSALS[message["status"]]).inc()
                 message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
             await send(message)
 

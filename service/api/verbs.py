@@ -85,6 +85,7 @@ class Verb:
             outcome = "cancelled"
             return
         except Exception as error:
+            scope["state"]["refused"] = getattr(error, "reason", None)
             answer = error_answer(error)
             outcome = "client_error" if answer.status < 500 else "server_error"
         finally:

@@ -22,6 +22,10 @@ class Lost(Exception):
     """The explainer died, or closed its connection, before it had answered."""
 
 
+class Unanswered(DeadlineExceeded):
+    """Nothing was said by the deadline, nor in the time that was given beyond it."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """`client` has the base URL, the bounds on connections and the headers that every message carries."""
@@ -30,25 +34,28 @@ class Endpoint:
     connect: float = 5.0
     """Seconds to be connected."""
 
-    async def ask(self, message: Message) -> Reply:
-        """Raises Lost, DeadlineExceeded, and the error that was answered."""
-        answer = await self.send(message)
+    async def ask(self, message: Message, grace: float = GRACE) -> Reply:
+        """Raises Lost, Unanswered, and the error that was answered."""
+        answer = await self.send(message, grace)
         if answer.status_code != 200:
             raise error_of(answer)
         return reply_of(answer)
 
-    async def send(self, message: Message) -> httpx.Response:
-        """The answer whatever its status, by the deadline. Raises Lost (its cause is httpx's error) and DeadlineExceeded."""
+    async def send(self, message: Message, grace: float = GRACE) -> httpx.Response:
+        """The answer whatever its status, `grace` seconds after the deadline at the latest.
+
+        Raises Lost (its cause is httpx's error) and Unanswered.
+        """
         import httpx
 
         body, length = message.encode()
         headers = message.sender | ({} if length is None else {LENGTH_HEADER: str(length)})
         try:
-            async with asyncio.timeout(max(message.left + GRACE, 0.01)):
+            async with asyncio.timeout(max(message.left + grace, 0.01)):
                 timeout = httpx.Timeout(None, connect=self.connect)
                 return await self.client.request(message.verb, message.path, content=body, headers=headers, timeout=timeout)
         except TimeoutError:
-            raise DeadlineExceeded("no explanation in time (parameter 'timeout')") from None
+            raise Unanswered("no explanation in time (parameter 'timeout')") from None
         except httpx.TransportError as error:
             raise Lost from error
 

@@ -1,39 +1,46 @@
-"""The explainer processes as the server sees them: started, watched, replaced, and asked. Imports no torch.
+"""The explainer processes as the server sees them: messages wait in line, go to a process, and to another where that is lost.
 
-One mechanism for local and remote: an explainer answers V2 `explain` with binary tensors; here over a Unix socket.
+One mechanism for local and remote: an explainer answers V2 `explain` with binary tensors; here over a Unix socket. Imports no torch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
-import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import service
 from service.errors import DeadlineExceeded, NotExplainable, Unavailable
-from service.explain.endpoint import Lost
+from service.explain.endpoint import GRACE, Lost, Unanswered
 from service.explain.explainers import Explainers
+from service.explain.keeper import Bounds, Keeper, has_torch
+from service.explain.line import Line, Ticket
 from service.explain.message import Message, Reply
-from service.explain.remote import Explainer, started
+from service.explain.poison import Poison
+from service.explain.remote import Explainer
+from service.explain.work import Estimates
 from service.settings import Settings
+from service.telemetry import Metrics
 
 log = logging.getLogger("whyserve.explain")
-FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before a process that died is replaced; doubled each time it dies young."""
+JOBS = 8
+"""Messages that a process has at once: those of one model share its passes."""
+OVERDUE = 10.0
+"""Seconds beyond the deadline after which a process that hasn't said so itself hangs. Who asked is answered long before: a pass
+or a model's loading may take longer than a short deadline, and nobody shall end a process by asking for too little time."""
+
+__all__ = ["Pool", "has_torch"]
 
 
 class Pool(Explainers):
     """`processes` explainers for a model repository; `start` once the server is ready, `stop` at its end.
 
-    At most `queue` explanations wait or run at once. An explanation asked for while explainers start waits within its time.
+    At most `queue` messages wait or run at once, of which one API key may hold the part `share`. One that comes while
+    explainers start waits within its time.
     """
 
     def __init__(
@@ -43,30 +50,46 @@ class Pool(Explainers):
         *,
         processes: int = 1,
         queue: int = 64,
+        share: float = 0.5,
         memory_mib: int = 2048,
         timeout: float = 60.0,
+        bounds: Bounds | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         super().__init__(timeout)
         self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
         self._arguments += [] if model_name is None else ["--model-name", model_name]
         self._processes = processes
-        self._queue = queue
-        self._pending = 0
-        self._idle: asyncio.Queue[Explainer] = asyncio.Queue()
-        self._watchers: list[asyncio.Task[None]] = []
+        self._bounds = bounds or Bounds(memory_mib * 2**20)
+        self._line = Line(queue, share, processes, time.monotonic)
+        self._estimates = Estimates()
+        self._poison = Poison(time.monotonic)
+        self._turns: dict[Ticket, asyncio.Future[Explainer]] = {}
+        self._asking: dict[Ticket, Message] = {}
+        self._alone: set[Ticket] = set()
+        self._keepers: list[Keeper] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._late: set[asyncio.Task[Reply]] = set()
         self._folder: Path | None = None
-        self._up: set[Explainer] = set()
         self._stopped = False
+        self._metrics = metrics or Metrics()
+        self._metrics.watch_line(
+            length=lambda interactive: self._line.waiting(interactive=interactive),
+            work=lambda: self._line.work,
+            alive=lambda: len(self._alive()),
+        )
 
     @classmethod
-    def of(cls, settings: Settings) -> Pool:
+    def of(cls, settings: Settings, metrics: Metrics) -> Pool:
         return cls(
             settings.models,
             settings.model_name,
             processes=settings.explainers,
             queue=settings.explainer_queue,
+            share=settings.key_share,
             memory_mib=settings.explainer_memory_mib,
             timeout=settings.timeout,
+            metrics=metrics,
         )
 
     async def start(self) -> None:
@@ -75,111 +98,162 @@ class Pool(Explainers):
         if not has_torch():
             log.warning("torch, captum and onnx are not installed (extra 'explain'): predictions only")
             return
-        self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
-        self._watchers = [asyncio.create_task(self._keep(self._folder / f"{i}.sock")) for i in range(self._processes)]
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
+        replaced = self._metrics.explainer_replaced
+        self._keepers = [
+            Keeper(folder / f"{i}.sock", self._arguments, self._bounds, lambda _: self._call(), lambda end: replaced.labels(end).inc())
+            for i in range(self._processes)
+        ]
+        self._keeping = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
 
     async def stop(self) -> None:
         """Ends the processes; explanations that still run are lost."""
         self._stopped = True
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        self._watchers = []
+        for task in (*self._keeping, *self._late):
+            task.cancel()
+        await asyncio.gather(*self._keeping, *self._late, return_exceptions=True)
+        self._keeping = []
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def ready(self) -> bool:
         """Whether an explainer answers."""
-        return any(explainer.alive for explainer in self._up)
+        return bool(self._alive())
 
     @property
     def pending(self) -> int:
-        """Explanations that wait or run."""
-        return self._pending
+        """Messages that wait or run."""
+        return len(self._line)
 
-    # ------------------------------------------------------------------------------------------------- asking one
+    @property
+    def running(self) -> int:
+        """Messages that a process has."""
+        return sum(explainer.taken for explainer in self._alive())
 
     async def carry(self, message: Message) -> Reply:
-        """What an explainer answers; asked of a second one where the first is lost on the way."""
+        """What an explainer answers; asked of a second one, alone there, where the first is lost on the way."""
         if not has_torch():
             raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
         if self._stopped:
             raise Unavailable("the server is stopping")
-        with self._place():
-            for _ in range(2):
-                explainer = await self._next(message.deadline)
-                try:
-                    return await explainer.endpoint.ask(message)
-                except Lost:
-                    log.warning("an explainer was lost while it explained")
-                    explainer.discard()
-                finally:
-                    self._idle.put_nowait(explainer)
-        raise Unavailable("the explainer died twice on this request")
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._pending >= self._queue:
-            raise Unavailable(f"{self._queue} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)")
-        self._pending += 1
+        if message.left <= 0:
+            raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
+        self._poison.check(message)
+        ticket = self._line.enter(message.caller, self._estimates.of(message), message.deadline)
+        done = False
+        self._asking[ticket] = message
         try:
-            yield
+            with contextlib.suppress(Lost):
+                reply = await self._turn(ticket, message)
+                done = True
+                return reply
+            log.warning("an explainer was lost while it explained")
+            self._line.back(ticket)
+            # Alone: if that process is lost too, this message has ended it and no neighbour.
+            self._alone.add(ticket)
+            try:
+                reply = await self._turn(ticket, message)
+            except Lost:
+                self._poison.add(message)
+                raise Unavailable("two explainers were lost on this request", self._poison.left(message)) from None
+            done = True
+            return reply
         finally:
-            self._pending -= 1
+            del self._asking[ticket]
+            self._alone.discard(ticket)
+            self._line.leave(ticket, done=done)
+            self._call()
 
-    async def _next(self, deadline: float) -> Explainer:
-        """An explainer that lives and has nothing to do."""
-        while True:
-            try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
-                    explainer = await self._idle.get()
-            except TimeoutError:
-                raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None
-            if explainer.alive:
-                return explainer
+    # ------------------------------------------------------------------------------------------------------- whose turn
 
-    # ---------------------------------------------------------------------------------------------- keeping them alive
+    async def _turn(self, ticket: Ticket, message: Message) -> Reply:
+        """Waits for a process and asks it. Raises Lost, DeadlineExceeded, and what was answered."""
+        turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
+        self._call()
+        try:
+            async with asyncio.timeout(max(message.left, 0)):
+                explainer = await turn
+        except TimeoutError:
+            _give_up(turn, message)
+            raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None
+        except asyncio.CancelledError:
+            _give_up(turn, message)
+            raise
+        finally:
+            self._turns.pop(ticket, None)
+        return await self._ask(explainer, message)
 
-    async def _keep(self, socket: Path) -> None:
-        """Runs one process after the other, until cancelled."""
-        delay = FIRST_DELAY
-        while True:
-            started = time.monotonic()
-            try:
-                await self._run_one(socket)
-            except Exception:
-                log.exception("an explainer couldn't be started")
-            delay = FIRST_DELAY if time.monotonic() - started > LONGEST_DELAY else min(2 * delay, LONGEST_DELAY)
-            log.warning("an explainer ended; the next one starts in %.1f s", delay)
-            await asyncio.sleep(delay)
+    def _call(self) -> None:
+        """Gives their turn to those who stand first, as long as there is room."""
+        while (ticket := self._line.first()) is not None and ticket in self._turns:
+            explainer = self._choose(ticket)
+            if explainer is None:
+                return
+            message = self._asking[ticket]
+            explainer.alone = ticket in self._alone
+            explainer.taken += 1
+            explainer.models[message.model, message.version] += 1
+            self._metrics.explain_wait.observe(self._line.start(ticket))
+            self._turns.pop(ticket).set_result(explainer)
 
-    async def _run_one(self, socket: Path) -> None:
-        command = [sys.executable, "-m", "service.explain.worker", "--socket", str(socket), "--parent", str(os.getpid()), *self._arguments]
-        async with started(command, socket, _environment(socket.parent)) as explainer:
-            if explainer is not None:
-                self._up.add(explainer)
-                self._idle.put_nowait(explainer)
-                try:
-                    await explainer.process.wait()
-                finally:
-                    self._up.discard(explainer)
+    def _choose(self, ticket: Ticket) -> Explainer | None:
+        """One that does nothing, else one that has this model's jobs already, else the one with the fewest."""
+        if ticket in self._alone:
+            return next((explainer for explainer in self._alive() if not explainer.taken), None)
+        model = (self._asking[ticket].model, self._asking[ticket].version)
+        free = [explainer for explainer in self._alive() if explainer.taken < JOBS and not explainer.alone]
+        return min(free, key=lambda e: (e.taken > 0, -(e.models[model] > 0), e.taken), default=None)
+
+    def _alive(self) -> list[Explainer]:
+        return [keeper.explainer for keeper in self._keepers if keeper.explainer is not None and keeper.explainer.alive]
+
+    # ------------------------------------------------------------------------------------------------------- asking one
+
+    async def _ask(self, explainer: Explainer, message: Message) -> Reply:
+        """Asks a process whose turn it is; beyond the deadline it is waited for without its asker."""
+        asking = asyncio.create_task(self._measured(explainer, message))
+        try:
+            await asyncio.wait({asking}, timeout=max(message.left + GRACE, 0.01))
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        if asking.done():
+            return asking.result()
+        self._late.add(asking)
+        asking.add_done_callback(partial(self._came_late, explainer))
+        raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
+
+    async def _measured(self, explainer: Explainer, message: Message) -> Reply:
+        mark = explainer.meter.begin(time.monotonic())
+        answered = False
+        try:
+            reply = await explainer.endpoint.ask(message, OVERDUE)
+            answered = True
+            return reply
+        except Lost:
+            explainer.discard("died")
+            raise
+        finally:
+            cost = explainer.meter.end(mark, time.monotonic())
+            if answered:
+                self._estimates.learn(message, cost)
+            _freed(explainer, message)
+            self._call()
+
+    def _came_late(self, explainer: Explainer, asking: asyncio.Task[Reply]) -> None:
+        self._late.discard(asking)
+        if not asking.cancelled() and isinstance(asking.exception(), Unanswered):
+            explainer.discard("hung")
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """The server's, without its settings (keys among them), and with what keeps torch and matplotlib small."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("WHYSERVE_")}
-    root = str(Path(service.__file__).parent.parent)
-    paths = os.pathsep.join(filter(None, (root, own.get("PYTHONPATH"))))
-    return own | {
-        "PYTHONPATH": paths,
-        "MPLCONFIGDIR": str(folder),
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_TRIM_THRESHOLD_": "1048576",
-        "OMP_NUM_THREADS": "1",
-    }
+def _give_up(turn: asyncio.Future[Explainer], message: Message) -> None:
+    """A turn that came together with the deadline, or the hang-up, goes back."""
+    if turn.done() and not turn.cancelled():
+        _freed(turn.result(), message)
 
 
-def has_torch() -> bool:
-    """Whether this installation can explain."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "captum", "onnx"))
+def _freed(explainer: Explainer, message: Message) -> None:
+    explainer.taken -= 1
+    explainer.alone = False
+    explainer.models[message.model, message.version] -= 1

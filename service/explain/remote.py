@@ -1,59 +1,110 @@
-"""One explainer process as the server sees it: started, asked over its Unix socket, ended. Imports no torch."""
+"""One explainer process as the server sees it: started, asked over its Unix socket, given up, ended. Imports no torch."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+import psutil
 
 from service.explain.endpoint import Endpoint
+from service.explain.work import Meter
 
 POLL = 0.05
 """Seconds between two looks at whether a process answers already."""
 PATIENCE = 2.0
 """Seconds that a process has to end before it is killed."""
+START = 120.0
+"""Seconds that a process has to answer at first: torch's imports on a busy machine."""
+IDLE = 2.0
+"""Seconds that a connection is kept for the next message; uvicorn keeps it for 5."""
+STALLED_HEADER = "Whyserve-Stalled"
+"""Of an explainer's readiness: seconds since its computing last made progress, 0 when idle."""
+
+End = Literal["died", "hung", "memory"]
+"""Why a process is replaced."""
 
 
 @dataclass(slots=True, eq=False)
 class Explainer:
     process: asyncio.subprocess.Process
     endpoint: Endpoint
-    discarded: bool = False
+    meter: Meter = field(default_factory=lambda: Meter(time.monotonic()))
+    models: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Jobs that it has, by model and version."""
+    taken: int = 0
+    """Jobs that it has, or that are on their way to it."""
+    alone: bool = False
+    """Whether the job that runs shall have no others beside it."""
+    end: End | None = None
+    """Set once it gets no more jobs."""
 
     @property
     def alive(self) -> bool:
-        return self.process.returncode is None and not self.discarded
+        return self.process.returncode is None and self.end is None
 
-    def discard(self) -> None:
-        """Never used again; its keeper starts another one once it is dead."""
-        self.discarded = True
+    def retire(self, why: End) -> None:
+        """No more jobs; its keeper ends it once those that run are done."""
+        self.end = self.end or why
+
+    def discard(self, why: End) -> None:
+        """Killed; its keeper starts another one."""
+        self.end = self.end or why
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
-    async def becomes_ready(self) -> bool:
-        """True once it answers, False where it ends before."""
+    def resident(self) -> int:
+        """Bytes of memory; 0 once it has ended."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    async def stalled(self, patience: float) -> float:
+        """Seconds since its computing made progress, as far as it says so; `patience` where it says nothing for so long."""
         import httpx
 
-        while self.process.returncode is None:
-            try:
-                if (await self.endpoint.client.get("/v2/health/ready")).status_code == 200:
-                    return True
-            except httpx.TransportError:
-                await asyncio.sleep(POLL)
+        try:
+            async with asyncio.timeout(patience):
+                answer = await self.endpoint.client.get("/v2/health/ready", timeout=None)
+        except TimeoutError:
+            return patience
+        except httpx.TransportError:
+            return 0.0  # it ends: who waits for that will know
+        return float(answer.headers.get(STALLED_HEADER, "0"))
+
+    async def becomes_ready(self) -> bool:
+        """True once it answers, False where it ends before, or says nothing for `START` seconds."""
+        import httpx
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START):
+                while self.process.returncode is None:
+                    try:
+                        if (await self.endpoint.client.get("/v2/health/ready")).status_code == 200:
+                            return True
+                    except httpx.TransportError:
+                        await asyncio.sleep(POLL)
         return False
 
 
 @asynccontextmanager
 async def started(command: Sequence[str], socket: Path, environment: Mapping[str, str]) -> AsyncIterator[Explainer | None]:
-    """Runs an explainer for the time of the block: the process once it answers, None where it ended at once."""
+    """Runs an explainer for the time of the block: the process once it answers, None where it doesn't."""
     import httpx
 
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.DEVNULL)
     try:
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://explainer") as client:
+        # Idle connections are closed here, well before the process closes them: a message on one that closes would be lost.
+        transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(keepalive_expiry=IDLE))
+        async with httpx.AsyncClient(transport=transport, base_url="http://explainer") as client:
             explainer = Explainer(process, Endpoint(client))
             yield explainer if await explainer.becomes_ready() else None
     finally:

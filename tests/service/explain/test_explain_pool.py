@@ -17,9 +17,11 @@ import pytest
 from service.errors import BadParameter, DeadlineExceeded, NotFound, Unavailable
 from service.explain.cancel import Token
 from service.explain.explainer import explain
+from service.explain.keeper import Bounds
 from service.explain.methods import resolve
 from service.explain.pool import Pool
 from service.manifest import Manifest, sha256_of
+from service.telemetry import Metrics
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ENDLESS = {"tolerance": 1e-9, "max_steps": 1000}
@@ -47,6 +49,14 @@ def asked(bundles: Path, name: str, **parameters: Any) -> Any:
 def process() -> psutil.Process:
     (found,) = (p for p in psutil.Process().children() if "service.explain.worker" in p.cmdline())
     return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.05)
 
 
 def test_answers_what_the_explainer_answers(pool: Pool, run: Run, bundles, subjects, images) -> None:
@@ -170,3 +180,69 @@ def test_a_file_that_is_not_the_served_one_is_not_explained(pool: Pool, run: Run
     assert found.attributions is not None
     with pytest.raises(Unavailable, match="isn't the one that is served"):
         run(pool.explain("cnn", 1, {"image": images[:1]}, request, "0" * 64))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux")
+def test_an_explainer_that_hangs_is_replaced_and_the_request_answered(bundles: Path, run: Run) -> None:
+    before = {p.pid for p in psutil.Process().children()}
+
+    async def hang() -> Any:
+        metrics = Metrics()
+        second = Pool(bundles, memory_mib=1024, bounds=Bounds(2**30, stall=2, look=0.2), metrics=metrics)
+        await second.start()
+        try:
+            await second.status("product", 1)
+            (stopped,) = (p for p in psutil.Process().children() if p.pid not in before)
+            stopped.suspend()
+            (found,) = await second.explain("product", 1, {"x": np.ones((1, 3), np.float32)}, asked(bundles, "product"))
+            return found, metrics.exposition("")[0].decode()
+        finally:
+            await second.stop()
+
+    found, metrics = run(hang())
+    assert found.attributions["x"].shape == (3,)
+    assert 'whyserve_explainer_replaced_total{reason="hung"} 1.0' in metrics
+
+
+def test_an_explainer_that_outgrows_its_budget_is_replaced(bundles: Path, run: Run) -> None:
+    """A budget of nothing: loading a model outgrows it."""
+
+    async def outgrow() -> str:
+        metrics = Metrics()
+        second = Pool(bundles, memory_mib=1024, bounds=Bounds(0, look=0.2), metrics=metrics)
+        await second.start()
+        try:
+            await second.status("cnn", 1)
+            await until(lambda: 'whyserve_explainer_replaced_total{reason="memory"}' in metrics.exposition("")[0].decode())
+            return metrics.exposition("")[0].decode()
+        finally:
+            await second.stop()
+
+    assert "whyserve_explain_wait_seconds_count" in run(outgrow())
+
+
+def test_a_request_that_ends_two_explainers_is_not_tried_a_third_time(bundles: Path, run: Run) -> None:
+    feeds = {"tokens": np.full((1, 400), 7), "lengths": np.asarray([400])}
+
+    async def kill_twice() -> None:
+        before = {p.pid for p in psutil.Process().children()}
+        second = Pool(bundles, memory_mib=1024)
+        await second.start()
+        try:
+            await second.status("text", 1)
+            task = asyncio.create_task(second.explain("text", 1, feeds, asked(bundles, "text", steps=1000)))
+            for _ in range(2):
+                await until(lambda: second.running > 0)
+                (worker,) = (p for p in psutil.Process().children() if p.pid not in before)
+                worker.kill()
+                before.add(worker.pid)
+                await asyncio.sleep(0.3)
+            with pytest.raises(Unavailable, match="two explainers"):
+                await task
+            with pytest.raises(Unavailable, match="this very request"):
+                await second.explain("text", 1, feeds, asked(bundles, "text", steps=1000))
+            await second.status("text", 1)  # others are answered
+        finally:
+            await second.stop()
+
+    run(kill_twice())
