@@ -128,7 +128,7 @@ class Line:
         if not held:
             return
         places = max(1, int(self._share * self._count))
-        seconds = sum(other.work for other in held) / self._drain.rate
+        seconds = sum(other.work for other in held if not _together(other, ticket)) / self._drain.rate
         if len(held) >= places:
             raise ShareUsedUp(
                 f"{places} explanations of this key wait or run already (setting WHYSERVE_KEY_SHARE)", _soon(seconds / len(held))
@@ -141,7 +141,8 @@ class Line:
         if len(self) >= self._count:
             why = f"{self._count} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)"
             raise Overloaded(why, _soon(self.work / len(self) / self._drain.rate), "queue_full")
-        wait = sum(other.work for other in self._all() if other in self._running or other < ticket) / self._drain.rate
+        before = (other for other in self._all() if other in self._running or other < ticket)
+        wait = sum(other.work for other in before if not _together(other, ticket)) / self._drain.rate
         if wait > left:
             why = f"explanations that take about {wait:.3g} s are before this one, which has {max(left, 0):.3g} s (parameter 'timeout')"
             raise Overloaded(why, _soon(wait - left), "work_full")
@@ -153,6 +154,12 @@ class Line:
         now = self._clock()
         self._drain.advance(now, busy=bool(self._running))
         return now
+
+
+def _together(one: Ticket, other: Ticket) -> bool:
+    """Whether both are parts of one request: where that asks for more than its time allows its deadline says so, and coming
+    back later wouldn't help."""
+    return bool(one.caller.request) and one.caller.request == other.caller.request
 
 
 def _soon(seconds: float) -> int:

@@ -11,7 +11,7 @@ from exporters import add
 from support import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
-COMMAND, PASTED = re.findall(r"```sh\n\.venv/bin/whyserve (add .*)\n```\n```text\n(.*?)```", README, re.DOTALL)[0]
+COMMAND, PASTED = re.findall(r"```sh\n\.venv/bin/whyserve (add [^\n]*)\n```\n```text\n(.*?)```", README, re.DOTALL)[0]
 
 
 def test_the_report_is_the_pasted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

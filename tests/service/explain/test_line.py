@@ -168,3 +168,13 @@ def test_estimates_follow_what_was_measured():
     assert math.isclose(estimates.of(message(2, method="a")), 4.0)
     assert estimates.of(message(1, method="b")) < 1
     assert estimates.of(message(1, method="a", steps=500)) < 1  # nobody has asked for so many yet
+
+
+def test_parts_of_one_request_do_not_stand_in_each_others_way(clock: Clock):
+    """What is too much for its own time ends at its deadline (504), not with the advice to come back later (503)."""
+    queue = line(clock)
+    own, stranger = Caller(request="one"), Caller(request="another")
+    queue.enter(own, 500, clock.now + 1)
+    queue.enter(own, 500, clock.now + 1)
+    with pytest.raises(Overloaded):
+        queue.enter(stranger, 1, clock.now + 1)
