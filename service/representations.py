@@ -12,6 +12,7 @@ import numpy as np
 
 from service import companions
 from service.api.bodies import BodyLimits, parse_body
+from service.blocks import Array, Block, blocks_of, in_order
 from service.caller import ANYONE, Caller
 from service.codecs.instance import Instance
 from service.errors import BadInput, BadParameter, NotExplainable
@@ -32,7 +33,6 @@ from service.generation import draw_missing
 from service.repository.loaded import LoadedModel
 from service.serving import Serving
 
-Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]
 DRAWN = 16
 """Instances drawn for a generative model, to compare a visualisation with."""
@@ -71,8 +71,8 @@ class Representations:
         seconds, plain = self._seconds(wanted), wanted.model_dump(exclude_defaults=True)
         instances = await self._decoded(model, sent, 0)
         blocks = _blocks(instances)
-        found = [await self._ask("activations", model, rows, plain, seconds, caller) for rows, _ in blocks]
-        return Seen(_joined(found, [places for _, places in blocks]), instances)
+        found = [await self._ask("activations", model, block.feeds, plain, seconds, caller) for block in blocks]
+        return Seen(_joined(found, blocks), instances)
 
     async def explain(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE) -> Seen:
         """Attributions of a layer's units. Raises what `Serving.explain` raises."""
@@ -86,11 +86,11 @@ class Representations:
         request = await asyncio.to_thread(companions.decoded, request, inputs, model.decoder, self._bodies.max_instances)
         instances = await self._decoded(model, sent, wanted.seed)
         blocks, found = _blocks(instances), []
-        for rows, places in blocks:
-            part = request.of_instances(places)
+        for block in blocks:
+            part = request.of_instances(block.places)
             plain = part.parameters.model_dump(exclude_defaults=True)
-            found.append(await self._ask("explain-layer", model, rows | sent_along(part), plain, request.timeout, caller))
-        return Seen(_joined(found, [places for _, places in blocks]), instances)
+            found.append(await self._ask("explain-layer", model, block.feeds | sent_along(part), plain, request.timeout, caller))
+        return Seen(_joined(found, blocks), instances)
 
     async def visualise(
         self, model: LoadedModel, sent: list[dict[str, Any]], parameters: Mapping[str, Any], caller: Caller = ANYONE
@@ -150,18 +150,10 @@ def _blank(model: LoadedModel) -> Rows:
     return {declared[0].name: np.zeros([size or 1 for size in declared[0].shape], declared[0].dtype)}
 
 
-def _blocks(instances: list[Instance]) -> list[tuple[Rows, list[int]]]:
-    """Rows of one shape stacked (n, ..), each with the places in the request where they stood."""
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-    for place, instance in enumerate(instances):
-        groups.setdefault(tuple(array.shape for array in instance.tensors.values()), []).append(place)
-    return [
-        ({name: np.stack([instances[place].tensors[name] for place in places]) for name in instances[places[0]].tensors}, places)
-        for places in groups.values()
-    ]
+def _blocks(instances: list[Instance]) -> list[Block]:
+    return list(blocks_of([instance.tensors for instance in instances], len(instances)))
 
 
-def _joined(found: list[Studied], places: list[list[int]]) -> Studied:
+def _joined(found: list[Studied], blocks: list[Block]) -> Studied:
     """The rows in the request's order."""
-    rows = {place: row for one, where in zip(found, places, strict=True) for place, row in zip(where, one.rows, strict=True)}
-    return Studied(found[0].fields, tuple(rows[place] for place in range(len(rows))))
+    return Studied(found[0].fields, tuple(in_order(blocks, [one.rows for one in found])))

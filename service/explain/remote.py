@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 
 from service.explain.endpoint import Endpoint
+from service.explain.message import STALLED_HEADER
 from service.explain.work import Meter
 
 POLL = 0.05
@@ -25,8 +26,6 @@ START = 120.0
 """Seconds that a process has to answer at first: torch's imports on a busy machine."""
 IDLE = 2.0
 """Seconds that a connection is kept for the next message; uvicorn keeps it for 5."""
-STALLED_HEADER = "Whyserve-Stalled"
-"""Of an explainer's readiness: seconds since its computing last made progress, 0 when idle."""
 
 End = Literal["died", "hung", "memory"]
 """Why a process is replaced."""

@@ -30,6 +30,7 @@ from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.isolation import limit_memory, yield_to_server
+from service.explain.message import LENGTH_HEADER, STALLED_HEADER
 from service.explain.methods import available, resolve
 from service.explain.methods.request import ExplainRequest, Limits, with_companions
 from service.explain.passes import Lane
@@ -42,14 +43,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
-LENGTH_HEADER = "Inference-Header-Content-Length"
 PASS_SHARE = 8
 """A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 CLIENT_GONE = 499
 AT_ONCE = 8
 """Requests worked on side by side; the others wait."""
-STALLED_HEADER = "Whyserve-Stalled"
-"""Of the answer about readiness: seconds since any computation that runs took its last step."""
 
 
 class Worker:
