@@ -13,6 +13,7 @@ import psutil
 _REPORTS = (
     "startup",
     "predict",
+    "tensors",
     "captum",
     "ablation",
     "efficiency",

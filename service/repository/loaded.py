@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from service.codecs.instance import InstanceDecoder, Limits, graph_inputs
 from service.engine.batcher import Batcher, BatchReport
-from service.engine.session import OutOfMemory, Session, TensorInfo
+from service.engine.session import Session, TensorInfo
 from service.manifest import Input, Manifest, Output
 from service.repository.bare import bare_manifest
 from service.repository.bundle import BadBundle, Bundle
+from service.repository.warming import warm_up
 from service.telemetry import OPERATIONS, Metrics, ModelSeries
 
-_LARGEST_ROW = 2**30
-"""Bytes; a file of a few bytes may declare more, which nobody could send."""
-_TRIED_BYTES = 64 * 2**20
-"""A longest row beyond this isn't tried."""
 _INLINE_SECONDS = 0.001
 """A run that is shorter than this costs the event loop less than a hop to a thread and back."""
 
@@ -61,7 +54,7 @@ class Loader:
     metrics: Metrics
 
     def load(self, bundle: Bundle) -> LoadedModel:
-        """Reads the model into ONNX Runtime and holds its declaration against the manifest.
+        """Reads the model into ONNX Runtime, holds its declaration against the manifest, and warms it up.
 
         Raises BadBundle where they differ or a file of the bundle is unusable, DeviceMissing.
         """
@@ -77,7 +70,7 @@ class Loader:
             session,
             max_rows=manifest.batching.max,
             mix=manifest.batching.rows_independent,
-            executor=None if _seconds_a_run(manifest, session) < _INLINE_SECONDS else self.executor,
+            executor=None if warm_up(manifest, session).seconds < _INLINE_SECONDS else self.executor,
             report=partial(_observe, series),
         )
         decoder = InstanceDecoder(manifest, bundle.location.folder, self.limits)
@@ -103,33 +96,6 @@ def _check_declared(
                 f"{what} {tensor.name!r}: the manifest says {tensor.dtype} {list(tensor.shape)} a row, the graph "
                 f"{info.dtype} {list(info.shape)} with the batch axis"
             )
-
-
-def _seconds_a_run(manifest: Manifest, session: Session) -> float:
-    """The fastest of three runs on one row of zeros, the longest that may come; infinity where none is the longest, or where
-    zeros aren't an input the model takes. Raises BadBundle where one row is beyond all measure."""
-    declared = graph_inputs(manifest)
-    longest = {tensor.name: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
-    if any(tensor.dtype == "string" or (None in tensor.shape and tensor.name not in longest) for tensor in declared):
-        return float("inf")
-    lengths = {tensor.text.lengths: tensor.text.max_length for tensor in manifest.inputs if tensor.text}
-    row = sum(math.prod(size or longest[t.name] for size in t.shape) * np.dtype(t.dtype).itemsize for t in declared)
-    if row > _LARGEST_ROW:
-        raise BadBundle(f"the inputs claim {row / 2**20:.0f} MiB a row, at most {_LARGEST_ROW >> 20} MiB can be served")
-    if row > _TRIED_BYTES:
-        return float("inf")
-    feeds = {t.name: np.full([1, *(size or longest[t.name] for size in t.shape)], lengths.get(t.name, 0), t.dtype) for t in declared}
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        try:
-            session.run(feeds)
-        except OutOfMemory as error:
-            raise BadBundle(f"one row of zeros is too much: {error}") from None
-        except Exception:
-            return float("inf")
-        best = min(best, time.perf_counter() - started)
-    return best
 
 
 def _observe(series: ModelSeries, report: BatchReport) -> None:
