@@ -31,7 +31,8 @@ from service.api.v1 import V1
 from service.api.v2 import V2
 from service.codecs.instance import Limits
 from service.engine.processors import usable_cpus
-from service.engine.session import bound_memory, choose_providers
+from service.engine.providers import Gpu, choose_providers
+from service.engine.session import bound_memory
 from service.errors import BadRequest, WhyserveError
 from service.explain.explainers import Explainers
 from service.explain.forwarder import Forwarder
@@ -91,7 +92,7 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
     bounds = StoreLimits(settings.stored_explanations, settings.stored_explanations_mib * 2**20, settings.stored_explanations_seconds)
     store: Store[Finished] = Store(bounds, metrics)
     decoding = Limits(settings.max_pixels, settings.max_characters, settings.max_instances, settings.max_sound_samples)
-    loader = Loader(settings.device, threads, decoding, executor, metrics)
+    loader = Loader(settings.device, threads, decoding, executor, metrics, Gpu(settings.gpu_memory_mib, settings.gpu_tf32))
     limits = BodyLimits(settings.max_body_bytes, settings.max_instances)
     lifecycle = Lifecycle(serving, loader, limits, metrics, settings.models, settings.model_name)
 

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     device: Annotated[str, AfterValidator(_device)] = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(default=0, ge=0, description="ONNX Runtime threads of one run; 0: what the CPU limit allows")
     model_memory_mib: int = Field(default=2048, ge=64, description="memory of runs on the CPU, all models together, without their weights")
+    gpu_memory_mib: int = Field(default=0, ge=0, description="memory of one model's runs on the GPU, without its weights; 0: no bound")
+    gpu_tf32: bool = Field(default=False, description="TF32 on the GPU: faster, answers differ from the CPU's in the third digit")
     role: Literal["all", "predictor", "explainer"] = Field(
         default="all", description="all; predictor: explanations are asked of another server; explainer: explains for predictors"
     )

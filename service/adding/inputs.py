@@ -11,7 +11,7 @@ from service.adding.refused import NotAdded
 from service.adding.rewrite import with_float_first, with_sizes
 from service.adding.wishes import Codec, Wishes
 from service.adding.wording import as_text
-from service.engine.session import TensorInfo
+from service.engine.running import TensorInfo
 from service.explain.detect import entries
 from service.manifest import AudioPolicy, Column, Dtype, Input, TablePolicy
 

@@ -15,7 +15,7 @@ from service.adding.refused import NotAdded
 from service.adding.rewrite import with_outputs
 from service.adding.trial import Trial
 from service.adding.wishes import Activation, Task, Wishes
-from service.engine.session import TensorInfo
+from service.engine.running import TensorInfo
 from service.explain.detect import Ending, attributes, ending, ends_in_log_softmax
 from service.manifest import Dtype, Output
 

@@ -8,7 +8,7 @@ from service.adding.draft import Draft
 from service.adding.refused import NotAdded
 from service.adding.rewrite import PixelArithmetic, with_pixels, with_sizes
 from service.adding.wishes import Wishes
-from service.engine.session import TensorInfo
+from service.engine.running import TensorInfo
 from service.manifest import ImagePolicy, Input, Shape
 
 Layout = Literal["NCHW", "NHWC"]

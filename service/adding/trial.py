@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from service.adding.draft import Draft, session
 from service.adding.refused import NotAdded
 from service.codecs.instance import graph_inputs
-from service.engine.session import Session, TensorInfo
+from service.engine.running import TensorInfo
+from service.engine.session import Session
 from service.errors import ModelFailed
 from service.explain.trial import trial_inputs
 from service.manifest import MODEL_FILE, Input, Manifest, Output

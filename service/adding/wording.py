@@ -11,7 +11,7 @@ from service.adding.draft import Draft
 from service.adding.refused import NotAdded
 from service.adding.rewrite import with_mask_inside, with_wider_ids
 from service.adding.wishes import Wishes
-from service.engine.session import TensorInfo
+from service.engine.running import TensorInfo
 from service.explain.detect import entries
 from service.manifest import Input, TextPolicy
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
+from service.engine.providers import CUDA, DeviceMissing, Gpu, choose_providers, device_index
 from service.engine.refusal import in_words, is_out_of_memory, out_of_range
-from service.errors import BadBundle, BadInput, ModelFailed, WhyserveError
+from service.engine.running import Direct, Place, Running, TensorInfo, on_device
+from service.errors import BadBundle, BadInput, ModelFailed
 
 _DTYPES = {
     "float": "float32",
@@ -32,62 +33,43 @@ MAX_FOLDED_BYTES = 64 * 2**20
 """A constant that the graph computes is computed at load where it is no larger than this, else at each run."""
 
 
-class DeviceMissing(WhyserveError):
-    """The device that was asked for isn't there: never fall back to another one silently."""
-
-    code = "device_missing"
-
-
 class OutOfMemory(ModelFailed):
     """A run asked for more memory than models have."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A graph input or output: `shape` with the batch axis, None where a size varies."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
 
 
 class Session:
     """An ONNX Runtime session over a model file.
 
-    `threads` are those of one run (0: ONNX Runtime's own choice). Raises DeviceMissing where `device` names CUDA and
-    there is none, BadBundle where the file is no model that ONNX Runtime can run.
+    `threads` are those of one run (0: ONNX Runtime's own choice); `gpu` counts where the model is on one. Raises DeviceMissing
+    where `device` names CUDA and there is none, BadBundle where the file is no model that ONNX Runtime can run.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Idle threads that spin would take the core that HTTP and the explainers need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A few bytes of a file can claim a constant of gigabytes, which would be computed at load.
-        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
-        # One arena for all sessions of the process, which `bound_memory` limits; weights lie outside it.
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-        providers = choose_providers(device)
+    def __init__(self, path: Path, device: str = "auto", threads: int = 1, gpu: Gpu | None = None) -> None:
+        def opened(graphs: bool) -> ort.InferenceSession:
+            return ort.InferenceSession(str(path), _options(threads), providers=choose_providers(device, gpu, graphs))
+
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
+            session = opened(graphs=False)
+        except DeviceMissing:
+            raise
         except Exception as error:  # ONNX Runtime raises many unrelated classes, all of them mean: no usable model
             raise BadBundle(f"ONNX Runtime refuses {path.name}: {in_words(error, path)}") from None
-        chosen = self._session.get_providers()[0]
-        if device.startswith("cuda") and chosen != "CUDAExecutionProvider":
+        chosen = session.get_providers()[0]
+        if device.startswith("cuda") and chosen != CUDA:
             raise DeviceMissing(f"device {device!r} was asked for, but ONNX Runtime fell back to {chosen}")
         self.provider: str = chosen
-        self.inputs = tuple(_info(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_info(value) for value in self._session.get_outputs())
+        self.inputs = tuple(_info(value) for value in session.get_inputs())
+        self.outputs = tuple(_info(value) for value in session.get_outputs())
         self.output_names = [output.name for output in self.outputs]
+        self._running: Running = Direct(session)
+        if chosen == CUDA:
+            self._running = on_device(session, lambda: opened(graphs=True), self.inputs, self.outputs, Place("cuda", device_index(device)))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs in the graph's order, each with the batch axis. Raises ModelFailed with the reason, BadInput for an index that
         the model has no row for."""
         try:
-            return self._session.run(self.output_names, feeds)  # type: ignore[no-any-return]
+            return self._running.run(feeds)
         except Exception as error:
             if words := out_of_range(error):
                 raise BadInput(words) from None
@@ -102,18 +84,19 @@ def bound_memory(mebibytes: int) -> None:
     ort.create_and_register_allocator(where, ort.OrtArenaCfg({"max_mem": mebibytes * 2**20, "arena_extend_strategy": 1}))
 
 
-def choose_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """ONNX Runtime's providers for a device setting. Raises DeviceMissing where CUDA is asked for and not installed."""
-    there = "CUDAExecutionProvider" in ort.get_available_providers()
-    if device == "cpu" or (device == "auto" and not there):
-        return ["CPUExecutionProvider"]
-    if not there:
-        raise DeviceMissing(
-            f"device {device!r} was asked for, but this ONNX Runtime has no CUDA provider (it has: "
-            f"{', '.join(ort.get_available_providers())}); install the extra 'gpu', or set WHYSERVE_DEVICE=cpu"
-        )
-    index = device.partition(":")[2] or "0"
-    return [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin would take the core that HTTP and the explainers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A few bytes of a file can claim a constant of gigabytes, which would be computed at load.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
+    # One arena for all sessions of the process, which `bound_memory` limits; weights lie outside it.
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    return options
 
 
 def _info(value: ort.NodeArg) -> TensorInfo:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from service.engine.session import TensorInfo
+from service.engine.running import TensorInfo
 from service.manifest import Input, Manifest
 
 Array = NDArray[Any]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from service.engine.session import Session, TensorInfo
+from service.engine.running import TensorInfo
+from service.engine.session import Session
 from service.manifest import MODEL_FILE, Batching, Dtype, Input, Manifest, Output
 from service.repository.bundle import BadBundle, Bundle
 

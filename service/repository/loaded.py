@@ -8,7 +8,9 @@ from functools import partial
 
 from service.codecs.instance import InstanceDecoder, Limits, graph_inputs
 from service.engine.batcher import Batcher, BatchReport
-from service.engine.session import Session, TensorInfo
+from service.engine.providers import Gpu
+from service.engine.running import TensorInfo
+from service.engine.session import Session
 from service.manifest import Input, Manifest, Output
 from service.repository.bare import bare_manifest
 from service.repository.bundle import BadBundle, Bundle
@@ -52,13 +54,14 @@ class Loader:
     limits: Limits
     executor: Executor
     metrics: Metrics
+    gpu: Gpu | None = None
 
     def load(self, bundle: Bundle) -> LoadedModel:
         """Reads the model into ONNX Runtime, holds its declaration against the manifest, and warms it up.
 
         Raises BadBundle where they differ or a file of the bundle is unusable, DeviceMissing.
         """
-        session = Session(bundle.model_file, self.device, self.threads)
+        session = Session(bundle.model_file, self.device, self.threads, self.gpu)
         manifest = bundle.manifest or bare_manifest(bundle, session)
         if (manifest.name, manifest.version) != (bundle.location.name, bundle.location.version) and bundle.manifest:
             # The folder decides: a bundle may be mounted under another name, or copied to a new version.

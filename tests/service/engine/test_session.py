@@ -8,7 +8,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from service.engine.session import DeviceMissing, Session, TensorInfo, choose_providers
+from service.engine.providers import DeviceMissing
+from service.engine.running import TensorInfo
+from service.engine.session import Session
 from service.errors import BadBundle, BadInput, ModelFailed
 
 
@@ -58,21 +60,6 @@ def test_a_truncated_file_is_refused_in_words_that_name_no_folder(doubling: Path
     with pytest.raises(BadBundle, match="ONNX Runtime refuses") as caught:
         Session(broken, "cpu")
     assert str(tmp_path) not in str(caught.value)
-
-
-def test_cuda_asked_for_and_absent_fails_loudly(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    for device in ("cuda", "cuda:1"):
-        with pytest.raises(DeviceMissing, match="extra 'gpu'"):
-            choose_providers(device)
-    assert choose_providers("auto") == ["CPUExecutionProvider"]
-
-
-def test_cuda_is_chosen_where_it_is_there(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    assert choose_providers("auto")[0] == ("CUDAExecutionProvider", {"device_id": "0"})
-    assert choose_providers("cuda:1")[0] == ("CUDAExecutionProvider", {"device_id": "1"})
-    assert choose_providers("cpu") == ["CPUExecutionProvider"]
 
 
 def test_a_silent_fall_back_to_the_cpu_is_refused(doubling: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.session import OutOfMemory, TensorInfo
+from service.engine.running import TensorInfo
+from service.engine.session import OutOfMemory
 from service.errors import ModelFailed
 from service.manifest import MODEL_FILE, Manifest
 from service.repository.bundle import BadBundle
