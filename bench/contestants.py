@@ -23,8 +23,9 @@ from service.explain.answer import Explanation
 from service.explain.cancel import Token
 from service.explain.case import Case, scale
 from service.explain.explainer import explain
+from service.explain.loading import load
 from service.explain.methods import ExplainRequest, resolve
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.explain.worker import PASS_SHARE
 from service.repository.bundle import Location, read_bundle
 from service.settings import Settings

@@ -15,9 +15,10 @@ from bench.table import markdown
 from service.codecs.instance import InstanceDecoder, Limits
 from service.explain.cancel import Token
 from service.explain.explainer import explain
+from service.explain.loading import load
 from service.explain.methods import resolve
 from service.explain.methods.listing import supported
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.repository.bundle import Location, read_bundle
 from service.settings import Settings
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from bench.agreement.networks import Network
-from service.explain.subject import Subject, load
+from service.explain.loading import load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE, Explain, Input, Manifest, Output, sha256_of
 from service.repository.bundle import Location, read_bundle
 from training.export import quiet

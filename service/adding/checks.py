@@ -40,7 +40,7 @@ def explainable(bundle: Bundle, manifest: Manifest, with_twin: bool) -> Explaina
         return Explainable(
             (), problem="torch and captum aren't installed (extra 'explain'), so the twin wasn't built and its parity not measured"
         )
-    from service.explain.subject import load  # imports torch, which a server without explanations needn't have
+    from service.explain.loading import load  # imports torch, which a server without explanations needn't have
 
     try:
         status = load(bundle).status

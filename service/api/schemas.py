@@ -92,8 +92,13 @@ class Explanation(Body):
     parity_error: float | None
     steps: int | None
     rows: int
-    forward_rows: int | None = None
-    """Rows that the served model computed to place them."""
+    forward_rows: int | None = Field(default=None, description="rows that the served model computed, beside those of gradients")
+    integration_error: float | None = Field(
+        default=None, description="estimated distance of the attributions from the exact integral, relative to it (L2)"
+    )
+    uncalibrated_error: float | None = Field(
+        default=None, description="the completeness error before what F's rise is known to be was put to use: what gradients alone reach"
+    )
     parameters: dict[str, Any]
     precision: str
     signed: bool = Field(description="false: magnitudes, which say nothing of for and against")

@@ -46,19 +46,22 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parity:
-    error: float
-    bytes_a_row: int
-    """That a row's backward pass keeps."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
     """What gradients are asked of: attributed tensors and others (N, ..), and F."""
 
     tensors: Tensors
     rows: int
     scalar: Scalar
+    checked: bool
+    """Whether the last row is the instance, of which the twin's outputs are wanted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Passed:
+    gradients: tuple[Tensor | None, ...]
+    """In attributed tensors (N, ..), one each."""
+    outputs: Arrays | None
+    """Of the twin, (1, ..) by name, for the last row where that is `checked`."""
 
 
 class Case:
@@ -193,44 +196,62 @@ class Case:
         (values,) = self.subject.segment((self.scalar.tensor,))(*tensors)
         return self.scalar.of(values)
 
-    def gradients(self, point: Tensors) -> tuple[Tensor | None, ...]:
+    def gradients(self, point: Tensors, *, ends_at_instance: bool = False) -> tuple[Tensor | None, ...]:
         """Gradients of F of the twin in attributed tensors (N, ..), one each, None where none arrives; the other inputs are
-        this row's. A pass may hold rows of other explanations, too."""
+        this row's. A pass may hold rows of other explanations, too. Where the last row is the instance, the pass tells the
+        twin's parity as well."""
         self.token.check()
         rows = len(point[0])
         others = tuple(t.expand(rows, *t.shape[1:]) for t in self.others)
-        block = _Rows((*point, *others), rows, self.scalar)
+        block = _Rows((*point, *others), rows, self.scalar, ends_at_instance)
         key = ("gradients", self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
-        return self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
+        passed = self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
+        if passed.outputs is not None:
+            self.__dict__["parity"] = self._differs(passed.outputs)
+        return passed.gradients
 
-    def _gradients(self, blocks: Sequence[_Rows]) -> list[tuple[Tensor | None, ...]]:
+    def _gradients(self, blocks: Sequence[_Rows]) -> list[_Passed]:
         """Those of several explanations, each with its own F, in one pass forward and backward."""
         tensors = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*(b.tensors for b in blocks), strict=True)]
         leaves = [t.detach().requires_grad_() for t in tensors[: len(self.point)]]
+        names = tuple(dict.fromkeys((self.scalar.tensor, *(self.subject.outputs if any(b.checked for b in blocks) else ()))))
         with torch.enable_grad():
-            (values,) = self.subject.segment((self.scalar.tensor,))(*leaves, *tensors[len(leaves) :])
+            ran = dict(zip(names, self.subject.segment(names)(*leaves, *tensors[len(leaves) :]), strict=True))
             sizes = [block.rows for block in blocks]
-            scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(values, sizes), strict=True)]
+            scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(ran[self.scalar.tensor], sizes), strict=True)]
         found = torch.autograd.grad(scores, leaves, allow_unused=True)
         ends = np.cumsum([0, *sizes]).tolist()
-        return [tuple(None if g is None else g[a:b] for g in found) for a, b in itertools.pairwise(ends)]
+        return [
+            _Passed(
+                tuple(None if g is None else g[a:b] for g in found),
+                {name: ran[name][b - 1 : b].detach().numpy() for name in self.subject.outputs} if block.checked else None,
+            )
+            for block, (a, b) in zip(blocks, itertools.pairwise(ends), strict=True)
+        ]
 
     @once
-    def parity(self) -> Parity:
-        """The twin against the served model on this row, and what its backward pass keeps (counted once for each shape)."""
+    def parity(self) -> float:
+        """How far the twin is from the served model on this row."""
+        segment = self.subject.segment(self.subject.outputs)
+        with self.subject.passes.lane.held(self.token), torch.no_grad():
+            outputs = segment(*self.point, *self.others)
+        return self._differs({name: o.numpy() for name, o in zip(segment.output_names, outputs, strict=True)})
+
+    def _differs(self, outputs: Arrays) -> float:
+        return parity_error(outputs, {name: self.ran[name] for name in self.subject.outputs})
+
+    @once
+    def bytes_a_row(self) -> int:
+        """What a row's backward pass keeps: counted once for each shape."""
         subject = self.subject
-        segment = subject.segment(subject.outputs)
         shapes = tuple(t.shape for t in (*self.point, *self.others))
         with subject.passes.lane.held(self.token):
             if shapes not in subject.row_bytes:
                 saved = Saved()
                 with torch.enable_grad(), saved.counting(subject.weights):
-                    segment(*(t.clone().requires_grad_() for t in self.point), *self.others)
+                    subject.segment(subject.outputs)(*(t.clone().requires_grad_() for t in self.point), *self.others)
                 subject.row_bytes[shapes] = saved.bytes
-            with torch.no_grad():
-                outputs = segment(*self.point, *self.others)
-        got = {name: o.numpy() for name, o in zip(segment.output_names, outputs, strict=True)}
-        return Parity(parity_error(got, {name: self.ran[name] for name in subject.outputs}), subject.row_bytes[shapes])
+        return subject.row_bytes[shapes]
 
     @once
     def rows(self) -> int:
@@ -238,7 +259,7 @@ class Case:
         other, as points of a path would, too, or where the twin takes no more."""
         if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
-        return rows_within(self.memory, self.parity.bytes_a_row, self.subject.chunk)
+        return rows_within(self.memory, self.bytes_a_row, self.subject.chunk)
 
 
 def scale(f_x: float, f_b: float) -> float:

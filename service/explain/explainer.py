@@ -68,8 +68,6 @@ class _Answered:
 
 def _explained(case: Case) -> _Answered:
     case.token.check()
-    if case.request.method.needs_twin and not case.parity.error <= case.subject.status.parity_limit:
-        return _Answered(case, None, _distrusted(case, _differs(case)))
     try:
         found = attribute(case)
     except Untrusted as error:
@@ -89,7 +87,7 @@ def _judged(answered: _Answered, token: Token) -> Explanation:
 def _answer(case: Case, found: Found) -> Explanation:
     warnings = [*_cautions(case), *found.warnings]
     delta = completeness = None
-    converged = not found.timed_out
+    converged = found.converged and not found.timed_out
     if "completeness" in case.request.method.promises and found.baseline_output is not None:
         moved = case.instance_output - found.baseline_output
         delta = found.total - moved
@@ -135,18 +133,11 @@ def _fields(case: Case, warnings: list[str]) -> dict[str, Any]:
         "signed": not case.request.unsigned,
         "predicted_index": predicted(case.output, case.ran[case.output.name][0]),
         "target_index": target.index,
-        "parity_error": case.parity.error if case.request.method.needs_twin else None,
+        "parity_error": case.parity if case.request.method.needs_twin else None,
         "precision": "float32",
         "warnings": warnings,
         "seconds": round(time.perf_counter() - case.started, 6),
     }
-
-
-def _differs(case: Case) -> str:
-    return (
-        f"on this instance the model's twin differs from the served model (parity error {case.parity.error:.2g}, limit "
-        f"{case.subject.status.parity_limit:.2g}), so there is no explanation to trust"
-    )
 
 
 def _distrusted(case: Case, warning: str) -> Explanation:

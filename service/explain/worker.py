@@ -30,12 +30,13 @@ from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.isolation import limit_memory, yield_to_server
+from service.explain.loading import load
 from service.explain.message import LENGTH_HEADER, STALLED_HEADER
 from service.explain.methods import available, resolve
 from service.explain.methods.request import ExplainRequest, Limits, with_companions
 from service.explain.passes import Lane
 from service.explain.shelf import Shelf
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import numpy as np
 from service.errors import WhyserveError
 from service.explain.cancel import Token
 from service.explain.explainer import explain
+from service.explain.loading import load
 from service.explain.methods import METHODS, resolve
 from service.explain.methods.listing import refusal, supported
 from service.explain.methods.method import Method
 from service.explain.quality.parity import parity_at, plausible
 from service.explain.quality.randomise import Survival, survivals
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.repository.loaded import LoadedModel
 from service.verifying.report import Check, State
 from service.verifying.serving import Row

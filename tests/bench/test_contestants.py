@@ -12,7 +12,7 @@ from captum.attr import IntegratedGradients
 
 from bench.captum import smallest_steps
 from bench.contestants import TOLERANCE, Contestant, mnist_module
-from service.explain.subject import load
+from service.explain.loading import load
 from service.repository.bundle import Location, read_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.explain.case import Case
+
 Array = NDArray[Any]
 
 
@@ -28,6 +30,8 @@ class Found:
     rows: int
     """Rows that the twin or the served model computed."""
     timed_out: bool = False
+    converged: bool = True
+    """Whether all that the method controls its error by is within the tolerance."""
     baseline: Any = None
     """As an answer's `parameters` names it; None where the method takes none."""
     baseline_output: float | None = None
@@ -42,3 +46,12 @@ class Found:
     def total(self) -> float:
         """The sum of all attributions."""
         return float(sum(a.astype(np.float64).sum() for a in self.attributions.values()))
+
+
+def require_parity(case: Case) -> None:
+    """Raises Untrusted where the twin differs from the served model on this instance."""
+    if not case.parity <= (limit := case.subject.status.parity_limit):
+        raise Untrusted(
+            f"on this instance the model's twin differs from the served model (parity error {case.parity:.2g}, limit {limit:.2g}), "
+            "so there is no explanation to trust"
+        )

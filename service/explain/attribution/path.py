@@ -9,69 +9,124 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from service.explain.attribution.found import Found
-from service.explain.attribution.integrate import PIECES, Places, along, integrate
+from service.explain.attribution.found import Found, require_parity
+from service.explain.attribution.integrate import PIECES, Array, Goal, Integral, Places, Vectors, cuts_by_movement, integrate
 from service.explain.attribution.problem import Problem, captum_class, first_rows
 from service.explain.case import Case, Tensors, scale
 from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsParameters
 
-FEWEST_NODES = 4 * PIECES
-"""However little memory there is for their attributions."""
+FEWEST_NODES = 64
+"""However little memory there is for their vectors."""
+SPREAD = 10
+"""Times the tolerance is how far the attributions may be from the integral, by estimate. A sum misses less than a vector: the
+elements' errors cancel in it."""
 
 
 def run(case: Case) -> Found:
     parameters = case.request.parameters
     assert isinstance(parameters, IntegratedGradientsParameters)  # the table says so
     problem = Problem.of(case)
-    captum = captum_class(case.request.method)(problem.reordered)
-    point, baseline = problem.of_active(case.point), problem.of_active(case.baseline.point)
     compared = {"baseline": case.baseline.described, "baseline_output": case.baseline.output}
     if (steps := parameters.steps) is not None:
-        found = captum.attribute(point, baseline, None, problem.arguments, steps, internal_batch_size=case.rows)
-        chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None}
-        return Found(problem.attributions(first_rows(found)), steps, steps, parameters=chosen, **compared)
+        return _by_captum(case, problem, steps, compared)
     tolerance = parameters.tolerance or DEFAULT_TOLERANCE
-    known = {0.0: case.baseline.output, 1.0: case.instance_output}
-    held = sum(t.nbytes for t in point)  # a node keeps its attributions until the end
-    integral = integrate(
-        functools.partial(_nodes, case, problem),
-        functools.partial(_heights, case, known),
-        tolerance * scale(case.instance_output, case.baseline.output),
-        min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
+    relative_to = scale(case.instance_output, case.baseline.output)
+    held = sum(t.nbytes for t in problem.of_active(case.point))  # a node keeps its vector until the end
+    goal = Goal(
+        rise=case.instance_output - case.baseline.output,
+        allowed=tolerance * relative_to,
+        spread=SPREAD * tolerance,
+        most=min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
+        trusted=not (case.subject.status.straight_through or case.subject.status.gradient_gaps),
     )
-    attributions = problem.attributions(integral.attributions)
-    chosen = {"rule": "midpoints, adaptive", "tolerance": tolerance}
-    fields = {"forward_rows": len(known)}
-    return Found(attributions, integral.steps, integral.steps, integral.timed_out, parameters=chosen, fields=fields, **compared)
+    known = {0.0: case.baseline.output, 1.0: case.instance_output}
+    heights = functools.partial(_heights, case, known)
+    integral = integrate(functools.partial(vectors, case, problem), heights, _first_cuts(case, heights, goal), goal)
+    fields = {
+        "integration_error": integral.spread,
+        "uncalibrated_error": abs(integral.missed) / relative_to,
+        "forward_rows": len(known),
+    }
+    chosen = {"rule": "midpoints, adaptive, calibrated", "tolerance": tolerance}
+    return Found(
+        problem.attributions(_split(problem, integral)),
+        integral.steps,
+        integral.steps,
+        integral.timed_out,
+        integral.spread <= goal.spread,
+        parameters=chosen,
+        warnings=_warnings(integral, goal),
+        fields=fields,
+        **compared,
+    )
 
 
-def _nodes(case: Case, problem: Problem, nodes: Places, widths: Places) -> Tensors:
-    """Integrated gradients (S, ..) of S pieces of the path, one node each: what Captum gives for each piece with `n_steps=1`,
-    but in passes that others may share."""
+def _by_captum(case: Case, problem: Problem, steps: int, compared: dict[str, Any]) -> Found:
+    require_parity(case)
+    captum = captum_class(case.request.method)(problem.reordered)
+    point, baseline = problem.of_active(case.point), problem.of_active(case.baseline.point)
+    found = captum.attribute(point, baseline, None, problem.arguments, steps, internal_batch_size=case.rows)
+    chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None}
+    return Found(problem.attributions(first_rows(found)), steps, steps, parameters=chosen, **compared)
+
+
+def _first_cuts(case: Case, heights: Any, goal: Goal) -> Places:
+    course = case.subject.course
+    if course is not None and course.described == case.baseline.described:
+        return course.cuts(goal.spread, goal.most)
+    return cuts_by_movement(heights, min(PIECES, goal.most))
+
+
+def _warnings(integral: Integral, goal: Goal) -> tuple[str, ...]:
+    if integral.spread <= goal.spread:
+        return ()
+    why = "the time was up" if integral.timed_out else f"after {integral.steps} steps"
+    far = f"{integral.spread:.2g} of their length" if np.isfinite(integral.spread) else "any distance"
+    return (f"the attributions may be {far} away from the integral ({why}); the tolerance aims at {goal.spread:.2g}",)
+
+
+def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
+    """Gradient times way (S, M) at nodes of the straight path from baseline to instance, the active tensors' elements side by
+    side. A case's first nodes have the instance beside them, which tells the twin's parity. Raises Untrusted."""
+    places = nodes if "parity" in vars(case) else np.append(nodes, 1.0)
     start, end = case.baseline.point, case.point
-    ways = [(end[i] - start[i]) for i in problem.active]
-    passes = []
-    for i in range(0, len(nodes), case.rows):
-        places = nodes[i : i + case.rows]
-        moving = along(start, end, places)
+    ways = [(end[i] - start[i]).flatten(1) for i in problem.active]  # (1, ..) each
+    found = np.empty((len(places), sum(way.shape[1] for way in ways)), np.float32)
+    for i in range(0, len(places), case.rows):
+        part = places[i : i + case.rows]
+        moving = along(start, end, part)
         points = tuple(end[k].expand_as(t) if k in problem.passive else t for k, t in enumerate(moving))
-        gradients = case.gradients(points)
-        share = torch.from_numpy(widths[i : i + case.rows])
-        passes.append(tuple(_share(gradients[k], way, share) for k, way in zip(problem.active, ways, strict=True)))
-    return tuple(torch.cat(column) for column in zip(*passes, strict=True))
+        gradients = case.gradients(points, ends_at_instance=len(places) > len(nodes) and i + len(part) == len(places))
+        columns = [_times(gradients[k], way, len(part)) for k, way in zip(problem.active, ways, strict=True)]
+        found[i : i + len(part)] = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+    require_parity(case)
+    return found[: len(nodes)]
 
 
-def _share(gradients: Tensor | None, way: Tensor, widths: Tensor) -> Tensor:
-    """(S, ..): gradients times the way from baseline to instance, (1, ..), times the widths (S,) of the pieces."""
+def _times(gradients: Tensor | None, way: Tensor, rows: int) -> Tensor:
+    """(rows, m): gradients (rows, ..) times the way (1, m) from baseline to instance."""
     if gradients is None:  # this target doesn't depend on this input
-        return torch.zeros_like(way).expand(len(widths), *way.shape[1:])
-    return gradients * way * widths.to(gradients.dtype).reshape(-1, *(1,) * (way.dim() - 1))
+        return torch.zeros_like(way).expand(rows, -1)
+    return gradients.flatten(1) * way
 
 
-def _heights(case: Case, known: dict[float, float], places: Places) -> Places:
+def along(start: Tensors, end: Tensors, places: Places) -> Tensors:
+    """The points of the straight path at `places` (S,), as tensors (S, ..)."""
+    fractions = torch.from_numpy(places)
+    return tuple(torch.lerp(a, b, fractions.to(a.dtype).reshape(-1, *(1,) * (a.dim() - 1))) for a, b in zip(start, end, strict=True))
+
+
+def _heights(case: Case, known: dict[float, float], places: Places) -> Array:
     """F of the served model at places of the straight path from the baseline (0) to the instance (1); those in `known` without
     asking."""
     asked = np.asarray([p for p in places.tolist() if p not in known])
     if len(asked):
         known |= dict(zip(asked.tolist(), case.served(along(case.baseline.point, case.point, asked)).tolist(), strict=True))
     return np.asarray([known[p] for p in places.tolist()])
+
+
+def _split(problem: Problem, integral: Integral) -> Tensors:
+    """The active tensors' attributions, without batch axis."""
+    shapes = [t.shape[1:] for t in problem.of_active(problem.point)]
+    parts = torch.split(torch.from_numpy(integral.attributions), [shape.numel() for shape in shapes])
+    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))

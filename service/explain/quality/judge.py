@@ -64,7 +64,7 @@ def figures_of(case: Case, found: Found, completeness_error: float | None, token
     removable = ground is not None and ground.count > 0
     return Figures(
         completeness_error=completeness_error,
-        parity_error=case.parity.error if case.request.method.needs_twin else None,
+        parity_error=case.parity if case.request.method.needs_twin else None,
         units=ground.count if ground else 0,
         noun=ground.noun if ground else "parts",
         curves=clock.take(lambda: curves(ground, seed)) if ground and removable else None,

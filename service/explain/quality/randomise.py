@@ -25,8 +25,9 @@ from service.explain.answer import Explanation
 from service.explain.attribution import attribute
 from service.explain.cancel import TimeUp, Token
 from service.explain.case import Case
+from service.explain.loading import load
 from service.explain.methods import resolve
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE, Manifest
 from service.repository.bundle import Bundle, Location
 

@@ -15,7 +15,8 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 from torch import nn
 
-from service.explain.subject import Subject, load
+from service.explain.loading import load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE, Baseline, Explain, Input, Manifest, Output, TextPolicy, sha256_of
 from service.repository.bundle import Location, read_bundle
 

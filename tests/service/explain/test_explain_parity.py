@@ -12,10 +12,10 @@ from onnx import helper
 
 from service.explain.cancel import Token
 from service.explain.explainer import explain
+from service.explain.loading import load
 from service.explain.memory import Saved, rows_within
 from service.explain.methods import resolve
 from service.explain.parity import limit, parity_error
-from service.explain.subject import load
 from service.manifest import MANIFEST_FILE
 from service.repository.bundle import Location, find_bundles, read_bundle
 

@@ -187,7 +187,7 @@ def test_a_tolerance_out_of_reach_gives_the_best_there_is(subjects, images) -> N
 
 
 def test_memory_bounds_the_rows_of_a_pass_and_nothing_else(subjects, images) -> None:
-    (wide,), (narrow,) = (ask(subjects["cnn"], {"image": images[:1]}, memory=m, tolerance=1e-3) for m in (MEMORY, 1))
+    (wide,), (narrow,) = (ask(subjects["cnn"], {"image": images[:1]}, memory=m, tolerance=1e-2) for m in (MEMORY, 1))
     np.testing.assert_allclose(wide.attributions["image"], narrow.attributions["image"], atol=1e-5)
 
 
@@ -286,16 +286,25 @@ def test_no_answer_in_time_is_an_error_and_half_an_answer_is_not(subjects, image
         ask(subjects["cnn"], {"image": images[:1]}, Token(0))
 
     class Later(Token):
-        """Time is up at the thirtieth question."""
+        """Time is up at one of the next questions."""
 
-        asked = 0
+        def __init__(self, questions: int) -> None:
+            super().__init__(60)
+            self.left = questions
 
         @property
         def remaining(self) -> float:
-            self.asked += 1
-            return 1.0 if self.asked < 30 else -1.0
+            self.left -= 1
+            return 1.0 if self.left >= 0 else -1.0
 
-    (found,) = ask(subjects["cnn"], {"image": images[:1]}, Later(), tolerance=1e-9)
+    for questions in range(40):
+        try:
+            (found,) = ask(subjects["cnn"], {"image": images[:1]}, Later(questions), tolerance=1e-9)
+            break
+        except DeadlineExceeded:
+            continue
+    assert questions > 0
+    assert found.fields["timed_out"]
     assert not found.fields["converged"]
     assert "time" in found.fields["warnings"][0]
 

@@ -16,8 +16,8 @@ from support import BUNDLES, MODELS
 
 from service.cli import main
 from service.explain.cancel import Token
+from service.explain.loading import load
 from service.explain.quality.randomise import layers, shuffled, survivals
-from service.explain.subject import load
 from service.manifest import MODEL_FILE, Golden, GoldenCase, Input, Manifest, Output, sha256_of
 from service.repository.bundle import Location, read_bundle
 from service.verifying.report import State

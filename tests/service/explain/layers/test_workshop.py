@@ -20,7 +20,8 @@ from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.layers import selection
 from service.explain.layers.studied import Operation, Studied, decode, encode
 from service.explain.layers.workshop import Workshop
-from service.explain.subject import Subject, load
+from service.explain.loading import load
+from service.explain.subject import Subject
 from service.repository.bundle import Location, read_bundle
 
 

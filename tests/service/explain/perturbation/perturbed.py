@@ -16,9 +16,10 @@ from onnx import helper, numpy_helper
 from service.explain.answer import Explanation
 from service.explain.cancel import Token
 from service.explain.explainer import explain
+from service.explain.loading import load
 from service.explain.methods import resolve
 from service.explain.methods.request import with_companions
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE, Batching, Explain, Input, Manifest, Output, sha256_of
 from service.repository.bundle import Location, read_bundle
 

@@ -12,7 +12,8 @@ from support import bundle_named, digit
 from service.errors import NotExplainable
 from service.explain.attribution.region import _ranked, _regions
 from service.explain.cancel import Cancelled, Token
-from service.explain.subject import Subject, load
+from service.explain.loading import load
+from service.explain.subject import Subject
 from service.manifest import ImagePolicy, Input
 from service.repository.bundle import Location, read_bundle
 

@@ -15,8 +15,9 @@ from support import MODELS
 
 from service.explain.cancel import Token
 from service.explain.case import Case
+from service.explain.loading import load
 from service.explain.methods import resolve
-from service.explain.subject import Subject, load
+from service.explain.subject import Subject
 from service.manifest import MODEL_FILE, Input, Manifest, Output, sha256_of
 from service.repository.bundle import Location, read_bundle
 

@@ -1,0 +1,203 @@
+"""Makes a bundle's model ready to be explained: builds its twin, tries it, and measures how it is explained fastest."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.engine.session import Session
+from service.errors import BadBundle, WhyserveError
+from service.explain.attribution.found import Untrusted
+from service.explain.attribution.path import vectors as path_vectors
+from service.explain.attribution.problem import Problem
+from service.explain.cancel import Token
+from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
+from service.explain.case import Case
+from service.explain.course import CELLS, INSTANCES, Course
+from service.explain.detect import attribute_at, ending
+from service.explain.memory import Saved, rows_within
+from service.explain.methods import find, require, resolve
+from service.explain.pace import fastest
+from service.explain.parity import limit, parity_error
+from service.explain.passes import Lane, Passes
+from service.explain.reference_file import read
+from service.explain.served import Served
+from service.explain.status import TwinStatus
+from service.explain.subject import DEFAULT_MEMORY, Subject, attributed
+from service.explain.trial import trial_inputs
+from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
+from service.explain.twin.rebatch import rebatched
+from service.manifest import Manifest
+from service.repository.bare import bare_manifest
+from service.repository.bundle import Bundle
+
+Arrays = Mapping[str, NDArray[Any]]
+FLOATS = ("float16", "float32", "float64")
+SIZES = (1, 3)
+"""Batches at which a twin is tried."""
+BATCHED = f"at batch {SIZES[-1]}"
+STACKED = ("deep_lift", "deep_lift_shap")
+"""Methods that put an instance and what it is compared with into one batch."""
+
+
+def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: Lane | None = None) -> Subject:
+    """Builds the twin of a bundle's model, tries it at batch 1 and 3, and measures how many rows, of at most `memory` bytes,
+    a pass takes best and the course of its typical instances. Its passes take turns on `lane`.
+
+    A model without a twin is a subject too: its status says why. A bare model's discrete inputs are attributed where its graph
+    shows them to become floats. Raises BadBundle where the model itself can't be run."""
+    model = onnx.load(bundle.model_file)
+    location = bundle.location
+    found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
+    manifest = found.model_copy(update={"name": location.name, "version": location.version})
+    subject = _tried(model, manifest, threads)
+    chunk, reference = _fastest(model, subject, memory), read(location.folder, manifest)
+    made = replace(subject, passes=Passes(lane or Lane()), chunk=chunk, reference=reference)
+    return replace(made, course=_course(made, memory))
+
+
+def _course(subject: Subject, memory: int) -> Course | None:
+    """The course of the bundle's typical instances from the manifest's baseline. None where there are none, or no gradients."""
+    inputs = [info.name for info in subject.served.inputs]
+    method = find("integrated_gradients")
+    if not subject.status.usable or not all(name in subject.reference for name in inputs):
+        return None
+    request, vectors, described = resolve(subject.manifest, {"method": method.name}), [], None
+    try:
+        require(method, subject.status)
+        for i in range(min(INSTANCES, *(len(subject.reference[name]) for name in inputs))):
+            feeds = {name: np.ascontiguousarray(subject.reference[name][i : i + 1]) for name in inputs}
+            case = Case(subject, request, feeds, None, Token(), memory)
+            vectors.append(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS))
+            described = case.baseline.described
+    except (Untrusted, WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
+        return None  # what typical instances can't tell, every explanation finds out itself
+    return Course.of(described, vectors)
+
+
+def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
+    """Rows of gradients a pass, where several can share one. 1 where random inputs aren't inputs that the model takes."""
+    if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
+        return 1
+    saved = Saved()
+
+    def run(rows: int) -> None:
+        feeds = trial_inputs(subject.manifest, subject.served.inputs, model, rows)
+        _with_gradients(subject, feeds, subject.served.run(feeds))
+
+    try:
+        with saved.counting(subject.weights):
+            run(1)
+        return fastest(run, rows_within(memory, saved.bytes))
+    except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
+        return 1
+
+
+def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
+    """The model as it stands or, where its twin doesn't take several rows, freed of a batch size that the export has baked in
+    (the served model keeps it, its twin needn't), or else at one row a pass."""
+    subject = _assembled(model, model, manifest, threads)
+    if not (subject.status.beyond_parity or BATCHED in subject.status.problem):
+        return subject
+    for rebuilt, sizes in ((rebatched(model), SIZES), (model, SIZES[:1])):
+        other = _assembled(model, rebuilt, manifest, threads, sizes)
+        if other.status.usable:
+            return other
+    return subject
+
+
+def _assembled(
+    model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int, sizes: tuple[int, ...] = SIZES
+) -> Subject:
+    """The subject whose twin is made from `rebuilt`, tried against the served `model` at batches of these sizes."""
+    try:
+        faithful = build(rebuilt)
+    except BadGraph as error:
+        raise BadBundle(f"the graph can't be read: {error}") from None
+    declared = dict(manifest.explain.attribute_at) if manifest.explain else attribute_at(model)
+    inputs = {entry.name: entry for entry in manifest.inputs}
+    at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
+    also = tuple(n for n in faithful.segment(tuple(at.values()), faithful.output_names).input_names if n not in at.values())
+    logits = _logits(model, manifest)
+    served = Served(
+        model, [t for n, t in at.items() if t != n], [n for n in at if at[n] == n] + list(also), tuple(logits.values()), threads
+    )
+    twin = fold(faithful)
+    weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
+    made = functools.partial(Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={})
+    untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
+    return made(status=_try_out(model, untried, sizes))
+
+
+def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
+    """Outputs that a Softmax or Sigmoid makes, with its input."""
+    ends = {o.name: ending(model.graph, o.name) for o in manifest.outputs if o.activated}
+    return {name: end.before for name, end in ends.items() if end is not None}
+
+
+def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -> TwinStatus:
+    served, twin = subject.served, subject.twin
+    gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
+    status = TwinStatus(
+        parity_error=None, parity_limit=limit(model), gradient_gaps=gaps, straight_through=tuple(dict.fromkeys(twin.straight_through))
+    )
+    if not subject.at:
+        return status.model_copy(update={"problem": "none of the model's inputs is a float, and explain.attribute_at names no tensor"})
+    if subject.segment(twin.output_names).unsupported:
+        return status.model_copy(update={"unsupported": subject.segment(twin.output_names).unsupported})
+    errors, reached = [], set()
+    for rows in sizes:
+        feeds = trial_inputs(subject.manifest, served.inputs, model, rows)
+        try:
+            ran = served.run(feeds)
+        except WhyserveError:
+            continue  # what random inputs can't tell, every explanation checks again
+        try:
+            got, gradients = _with_gradients(subject, feeds, ran)
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, UnsupportedOperators) as error:
+            return status.model_copy(
+                update={"problem": f"the model's twin fails at batch {rows}: {type(error).__name__}: {str(error)[:200]}"}
+            )
+        errors.append(parity_error(got, {name: ran[name] for name in subject.outputs}))
+        reached |= {name for name, gradient in gradients.items() if gradient is not None}
+    missing = tuple(name for name in subject.at if name not in reached) if errors else ()
+    update: dict[str, Any] = {"parity_error": max(errors, default=None), "no_gradient": missing}
+    update["refused"] = _refused(subject)
+    if update.setdefault("one_row", sizes != SIZES):
+        update["refused"] |= dict.fromkeys(STACKED, "the graph takes one row at a time")
+    if errors and not reached:
+        update["problem"] = "no gradient of its outputs reaches any input" + (f" (operators in numpy: {', '.join(gaps)})" if gaps else "")
+    return status.model_copy(update=update)
+
+
+def _refused(subject: Subject) -> dict[str, str]:
+    """Methods by hooks that can't be had of the first output, each with the reason."""
+    output = subject.outputs[0]
+    segment = subject.segment((subject.logits.get(output, output),), faithful=True)
+    path = uses(segment, tuple(subject.at.values()))
+    refused = {method: reason for method in OBSTACLES if (reason := obstacle(method, path))}
+    if not maps_onto(path, [entry for entry in subject.manifest.inputs if entry.name in subject.at]):
+        reason = "in this model's graph no convolution has maps with the axes of an input, such as a picture's height and width"
+        refused = {"grad_cam": reason, "guided_grad_cam": reason} | refused
+    return refused
+
+
+def _with_gradients(subject: Subject, feeds: Arrays, ran: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:
+    """The twin's outputs, and the gradients of their sum in each attributed input (None where none arrives)."""
+    tensors = attributed(subject, feeds, ran)
+    with torch.enable_grad():
+        leaves = [t.requires_grad_() for t in tensors]
+        segment = subject.segment(subject.outputs)
+        outputs = segment(*leaves, *(feeds[name] for name in subject.others))
+        total = sum(o.sum() for o in outputs if isinstance(o, Tensor) and o.requires_grad)
+    found = torch.autograd.grad(total, leaves, allow_unused=True) if isinstance(total, Tensor) else [None] * len(leaves)
+    arrays = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True) if isinstance(o, Tensor)}
+    return arrays, dict(zip(subject.at, found, strict=True))

@@ -1,0 +1,50 @@
+"""The course of paths whose turns are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from service.explain.course import CELLS, FEWEST, MOST, Course
+
+MIDDLES = (np.arange(CELLS) + 0.5) / CELLS
+
+
+def kinks(seed: int, low: float, high: float, units: int = 300) -> np.ndarray:
+    """(CELLS, units): slopes in the middle of each cell of units that start somewhere between `low` and `high`."""
+    rng = np.random.default_rng(seed)
+    starts, rises = rng.uniform(low, high, units), rng.normal(size=units)
+    return ((starts < MIDDLES[:, None]) * rises).astype(np.float32)
+
+
+def test_pieces_are_narrow_where_typical_instances_turn() -> None:
+    course = Course.of("zeros", [kinks(seed, 0.0, 0.25) for seed in range(4)])
+    cuts = course.cuts(0.05, 512)
+    assert (cuts[0], cuts[-1]) == (0, pytest.approx(1))
+    assert (np.diff(cuts) > 0).all()
+    assert (cuts < 0.3).mean() > 0.75
+
+
+def test_a_tighter_tolerance_takes_more_pieces_in_proportion() -> None:
+    course = Course.of("zeros", [kinks(seed, 0.0, 1.0) for seed in range(4)])
+    loose, tight = len(course.cuts(0.03, 512)) - 1, len(course.cuts(0.015, 512)) - 1
+    assert FEWEST < loose < tight <= MOST
+    assert tight == pytest.approx(2 * loose, abs=2)
+
+
+def test_pieces_stay_within_what_is_allowed() -> None:
+    course = Course.of("zeros", [kinks(1, 0.0, 1.0)])
+    assert len(course.cuts(1e-9, 512)) - 1 == MOST
+    assert len(course.cuts(1e-9, 20)) - 1 == 20
+    assert len(course.cuts(1e9, 512)) - 1 == FEWEST
+    assert len(course.cuts(1e9, 3)) - 1 == 3
+
+
+def test_straight_lines_take_the_fewest_evenly() -> None:
+    np.testing.assert_allclose(Course.of("zeros", [np.ones((CELLS, 3), np.float32)]).cuts(0.1, 512), np.linspace(0, 1, FEWEST + 1))
+
+
+def test_gradients_of_zero_or_no_number_are_cut_evenly() -> None:
+    for value in (0.0, np.nan):
+        course = Course.of("zeros", [np.full((CELLS, 3), value, np.float32)])
+        np.testing.assert_allclose(course.cuts(0.1, 512), np.linspace(0, 1, FEWEST + 1))
