@@ -86,7 +86,7 @@ def test_folding_drops_the_norm_and_leaves_the_twin_alone(network) -> None:
     before = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
     folded = fold(twin)
     assert nn.BatchNorm2d not in {type(m) for m in folded.modules_by_node.values()}
-    assert folded.modules_by_node["/stem/conv"].weight.is_contiguous(memory_format=torch.channels_last)
+    assert folded.modules_by_node["/stem/conv"].convolution.weight.is_contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(before[name], tensor) for name, tensor in twin.state_dict().items())
 
 
