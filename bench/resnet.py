@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from service.manifest import MODEL_FILE, Batching, Explain, Input, Manifest, Output, sha256_of
 from training.export import Graph, to_onnx
+from training.reference import REFERENCE_FILE, packed
 
 NAME = "resnet18-like"
 SIZE, CLASSES, KINDS = 224, 1000, 10
+_TYPICAL = 4
+"""Pictures of the bundle's reference set."""
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 """Channels, and the stride of the first block."""
 
@@ -115,15 +118,16 @@ def write_bundle(models: Path) -> Path:
     graph = Graph(network(), axes, ("logits",), lambda sizes: (torch.from_numpy(pictures(sizes["batch"])),))
     file = folder / MODEL_FILE
     onnx.save_model(to_onnx(graph), file)
+    (folder / REFERENCE_FILE).write_bytes(packed({"image": pictures(_TYPICAL, seed=8)}))
     manifest = Manifest(
         name=NAME,
         version=1,
         task="classification",
         inputs=(Input(name="image", codec="tensor", dtype="float32", shape=(3, SIZE, SIZE)),),
         outputs=(Output(name="logits", kind="classes", dtype="float32", shape=(CLASSES,), activation="softmax"),),
-        explain=Explain(output="logit", method="integrated_gradients"),
+        explain=Explain(output="logit", method="integrated_gradients", reference=REFERENCE_FILE),
         batching=Batching(max=32, rows_independent=True),
-        files={MODEL_FILE: sha256_of(file)},
+        files={name: sha256_of(folder / name) for name in (MODEL_FILE, REFERENCE_FILE)},
     )
     manifest.write(folder)
     return folder

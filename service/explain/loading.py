@@ -35,6 +35,7 @@ from service.explain.subject import DEFAULT_MEMORY, Subject, attributed
 from service.explain.trial import trial_inputs
 from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
 from service.explain.twin.rebatch import rebatched
+from service.explain.typical import typical_rows
 from service.manifest import Manifest
 from service.repository.bare import bare_manifest
 from service.repository.bundle import Bundle
@@ -66,21 +67,22 @@ def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: L
 
 def _course(subject: Subject, memory: int) -> Course | None:
     """The course of the bundle's typical instances from the manifest's baseline. None where there are none, or no gradients."""
-    inputs = [info.name for info in subject.served.inputs]
+    inputs = {info.name for info in subject.served.inputs}
     method = find("integrated_gradients")
-    if not subject.status.usable or not all(name in subject.reference for name in inputs):
+    if not subject.status.usable:
         return None
     request, vectors, described = resolve(subject.manifest, {"method": method.name}), [], None
     try:
         require(method, subject.status)
-        for i in range(min(INSTANCES, *(len(subject.reference[name]) for name in inputs))):
-            feeds = {name: np.ascontiguousarray(subject.reference[name][i : i + 1]) for name in inputs}
+        for feeds in typical_rows(subject.manifest, subject.reference, INSTANCES):
+            if set(feeds) != inputs:
+                return None
             case = Case(subject, request, feeds, None, Token(), memory)
             vectors.append(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS))
             described = case.baseline.described
     except (Untrusted, WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return None  # what typical instances can't tell, every explanation finds out itself
-    return Course.of(described, vectors)
+    return Course.of(described, vectors) if vectors else None
 
 
 def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
