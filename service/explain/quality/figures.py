@@ -15,6 +15,8 @@ class Figures:
     """A figure is None where it doesn't apply, or where time ended before it was there."""
 
     completeness_error: float | None
+    integration_error: float | None
+    """Estimated distance of integrated gradients from the integral, relative."""
     parity_error: float | None
     units: int
     """Parts in which the instance differs from its baseline."""

@@ -47,6 +47,7 @@ def _asked(case: Case, found: Found) -> Asked:
         measures=request.method.measures(request.parameters),
         explained=case.scalar.explained,
         tolerance=found.parameters.get("tolerance"),
+        converged=found.converged,
         instance_output=case.instance_output,
         attributed=any(bool(a.any()) for a in found.attributions.values()),
         has_baseline="baseline" in request.method.needs,
@@ -64,6 +65,7 @@ def figures_of(case: Case, found: Found, completeness_error: float | None, token
     removable = ground is not None and ground.count > 0
     return Figures(
         completeness_error=completeness_error,
+        integration_error=found.fields.get("integration_error"),
         parity_error=case.parity if case.request.method.needs_twin else None,
         units=ground.count if ground else 0,
         noun=ground.noun if ground else "parts",

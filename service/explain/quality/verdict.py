@@ -62,6 +62,8 @@ class Asked:
     measures: Measure
     explained: str
     tolerance: float | None
+    converged: bool
+    """As far as the method controls its errors itself."""
     instance_output: float
     attributed: bool
     """Whether any attribution differs from zero."""
@@ -79,7 +81,7 @@ def verdict_of(figures: Figures, asked: Asked) -> Verdict:
     """The figures of one explanation, graded and put in words."""
     if (plain := _nothing_to_judge(figures, asked)) is not None:
         return plain
-    complete = _complete(figures.completeness_error, asked)
+    complete = _complete(figures.completeness_error, figures.integration_error, asked)
     order = _order(figures.curves, figures, asked)
     foretold = _foretold(figures.infidelity, asked)
     steady = _steady(figures.sensitivity, asked)
@@ -107,14 +109,17 @@ def _nothing_to_judge(figures: Figures, asked: Asked) -> Verdict | None:
 # ----------------------------------------------------------------------------------------------------- one figure each
 
 
-def _complete(error: float | None, asked: Asked) -> Finding | None:
+def _complete(error: float | None, distance: float | None, asked: Asked) -> Finding | None:
     if error is None:
         return None
+    remedies = ("more steps or samples", "a longer timeout")
     tolerance = asked.tolerance or 0.01
     words = f"the attributions miss the {asked.explained}'s change from the baseline by {_percent(error)}"
+    if error <= tolerance and distance is not None:  # their sum is made to fit, so it tells nothing more
+        near = f"the attributions add up to the {asked.explained}'s change and are about {_percent(distance)} off the exact integral"
+        return Finding(Grade.GOOD, near) if asked.converged else Finding(Grade.FAIR, near, remedies)
     if error <= tolerance:
         return Finding(Grade.GOOD, f"the attributions add up to the {asked.explained}'s change from the baseline to {_percent(error)}")
-    remedies = ("more steps or samples", "a longer timeout")
     return Finding(Grade.BAD if error > INCOMPLETE else Grade.FAIR, f"{words} ({_percent(tolerance)} was asked for)", remedies)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from service.explain.quality.curves import Curve, Curves
 from service.explain.quality.figures import Figures
 from service.explain.quality.verdict import Asked, Grade, verdict_of
 
-ASKED = Asked("share", "logit", None, 5.0, attributed=True, has_baseline=True, others=("occlusion",))
+ASKED = Asked("share", "logit", 0.01, True, 5.0, attributed=True, has_baseline=True, others=("occlusion",))
 
 
 def figures(beyond: float, units: int = 20) -> Figures:
@@ -17,7 +19,7 @@ def figures(beyond: float, units: int = 20) -> Figures:
         Curve(area, 0.5, 0.1, 0.02, (1.0, 0.0), (1.0, 0.0), (0.0, 1.0)) for area in ((0.25, 0.75) if beyond > 0 else (0.75, 0.25))
     )
     curves = Curves(deletion, insertion, "probability", span=1.0, moved=5.0, chance=0.5 / abs(beyond), rows=100)
-    return Figures(None, None, units, "columns", curves, None, None, timed_out=False, seconds=0.1)
+    return Figures(None, None, None, units, "columns", curves, None, None, timed_out=False, seconds=0.1)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,21 @@ def test_an_order_is_graded_by_how_far_it_lies_beyond_chance(beyond: float, unit
     verdict = verdict_of(figures(beyond, units), ASKED)
     assert verdict.grade is grade
     assert words in verdict.text
+
+
+def complete(error: float, distance: float | None, *, converged: bool = True) -> str:
+    return verdict_of(replace(figures(3.0), completeness_error=error, integration_error=distance), replace(ASKED, converged=converged)).text
+
+
+def test_a_sum_that_is_made_to_fit_is_told_with_the_distance_from_the_integral() -> None:
+    """Integrated gradients' sum is calibrated: alone it would promise too much."""
+    assert "Good: the attributions add up to the logit's change and are about 9.3% off the exact integral" in complete(1e-9, 0.093)
+    missed = complete(1e-9, 0.34, converged=False)
+    assert "about 34.0% off the exact integral" in missed or "about 34% off the exact integral" in missed
+    assert "more steps or samples" in missed
+    assert "Good: the attributions" not in missed
+
+
+def test_a_sum_alone_is_told_as_it_is() -> None:
+    assert "add up to the logit's change from the baseline to 0.4%" in complete(0.004, None)
+    assert "miss the logit's change from the baseline by 20" in complete(0.2, 0.05)
