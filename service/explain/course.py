@@ -7,20 +7,28 @@ turn near the baseline, where most units start, saturated ones near where they s
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.explain.attribution.integrate import Array, Places, Rule, cuts_by_density, variances
 
-CELLS = 16
-INSTANCES = 4
-"""Of the reference set."""
-FEWEST, MOST = 6, 48
+CELLS = 32
+INSTANCES, OF_LARGE = 8, 2
+"""Of the reference set: of most models, and of one whose row keeps more than LARGE bytes for the pass backward."""
+LARGE = 4 * 2**20
+OPERATOR = 25_000
+"""Bytes that keeping takes as long as calling one operator, forward and backward. Not measured where it runs: how many pieces an
+explanation has would then depend on the machine."""
+FEWEST, MOST = 6, 96
 """Pieces at first."""
-LIKELY = 0.75
-"""The part of the typical instances for which the first pieces suffice."""
+STEEP = 12
+"""How surely an instance takes as many pieces as a typical one: twice as many as it takes fail it one time in 2^12."""
+REFINING = 4
+"""Rows that instances take beside another pass where the first pieces don't suffice, at least."""
+WASTE = 2.0
+"""Rows by cutting pieces for a row that was missing at first."""
+MOST_CALLS = 32.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,24 +38,39 @@ class Course:
     rates: Array
     """(R, CELLS): how fast the vector (gradient times way) varies in each cell of the path: squared L2 distance for a unit of it,
     relative to the vectors' mean; R typical instances."""
+    call: float
+    """What a pass costs whatever its rows, in rows."""
 
     @classmethod
-    def of(cls, described: object, vectors: list[np.ndarray[tuple[int, int], np.dtype[np.float32]]]) -> Course:
+    def of(cls, described: object, vectors: list[np.ndarray[tuple[int, int], np.dtype[np.float32]]], call: float = 0.0) -> Course:
         """From vectors (CELLS, M) in the middle of each cell, one block an instance."""
         cuts = np.linspace(0.0, 1.0, CELLS + 1)
         rates = [variances(Rule(cuts, v), v) * 12 * CELLS**3 / _length(v) for v in vectors]
-        return cls(described, np.asarray(rates))
+        return cls(described, np.asarray(rates), call)
 
     def cuts(self, spread: float, most: int) -> Places:
-        """Pieces that reach this relative distance from the integral for most instances: each cell has as many as make its error
-        least (the error of pieces of width h is h² times the rate, so their density is the rate's cubic root)."""
+        """Pieces that reach this relative distance from the integral at the least cost to be expected. Each cell has as many as
+        make its error least (the error of pieces of width h is h² times the rate, so their density is the rate's cubic root)."""
         density = np.cbrt(self.rates.mean(0))  # (CELLS,)
         if not 0 < density.sum() < np.inf:
             return cuts_by_density(density, min(FEWEST, most))
         share = density / density.sum() * CELLS  # pieces for a unit of the path, of one piece in all
         squares = (self.rates / np.maximum(share, 1e-3) ** 2 / 12).mean(1)  # (R,): squared distance, with one piece in all
-        needed = math.ceil(math.sqrt(float(np.quantile(squares, LIKELY))) / spread)
-        return cuts_by_density(density, min(max(FEWEST, min(MOST, needed)), most))
+        return cuts_by_density(density, min(_cheapest(np.sqrt(squares) / spread, self.call), most))
+
+
+def _cheapest(needed: Array, call: float) -> int:
+    """The number of first pieces that costs least where instances take as many as the typical ones do, `needed` (R,), or nearly:
+    too few cost another pass, and its rows."""
+    counts = np.arange(FEWEST, MOST + 1)
+    failing = 1 / (1 + (counts[:, None] / np.maximum(needed, 1e-3)) ** STEEP)  # (counts, R): log-logistic
+    more = np.maximum(REFINING, WASTE * (needed - counts[:, None]))
+    return int(counts[np.argmin(counts + (failing * (call + more)).mean(1))])
+
+
+def calls_in_rows(operators: int, bytes_a_row: int) -> float:
+    """What a pass through so many operators costs whatever its rows, in rows that keep so many bytes each."""
+    return min(operators * OPERATOR / max(bytes_a_row, 1), MOST_CALLS)
 
 
 def _length(vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> float:

@@ -21,7 +21,7 @@ from service.explain.attribution.problem import Problem
 from service.explain.cancel import Token
 from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.case import Case
-from service.explain.course import CELLS, INSTANCES, Course
+from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows
 from service.explain.detect import attribute_at, ending
 from service.explain.memory import Saved, rows_within
 from service.explain.methods import find, require, resolve
@@ -71,18 +71,22 @@ def _course(subject: Subject, memory: int) -> Course | None:
     method = find("integrated_gradients")
     if not subject.status.usable:
         return None
-    request, vectors, described = resolve(subject.manifest, {"method": method.name}), [], None
+    request, vectors = resolve(subject.manifest, {"method": method.name}), []
+    described, call = None, 0.0
     try:
         require(method, subject.status)
-        for feeds in typical_rows(subject.manifest, subject.reference, INSTANCES):
+        for i, feeds in enumerate(typical_rows(subject.manifest, subject.reference, INSTANCES)):
             if set(feeds) != inputs:
                 return None
             case = Case(subject, request, feeds, None, Token(), memory)
+            if i >= OF_LARGE and case.bytes_a_row > LARGE:
+                break
             vectors.append(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS))
             described = case.baseline.described
+            call = calls_in_rows(len(subject.segment((case.scalar.tensor,)).program.steps), case.bytes_a_row)
     except (Untrusted, WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return None  # what typical instances can't tell, every explanation finds out itself
-    return Course.of(described, vectors) if vectors else None
+    return Course.of(described, vectors, call) if vectors else None
 
 
 def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
