@@ -159,7 +159,7 @@ def _judged(rule: Rule, goal: Goal) -> _Judged:
     widths, slopes = rule.widths, rule.vectors.sum(1, dtype=np.float64)  # (K,), (K,)
     missed = float(widths @ slopes) - goal.rise
     if not np.isfinite(missed):
-        unknown = Integral((widths @ rule.vectors).astype(np.float32), len(widths), float("inf"), missed, reached=False)
+        unknown = Integral(_weighed(widths, rule.vectors), len(widths), float("inf"), missed, reached=False)
         return _Judged(unknown, np.full(len(widths), np.inf), slopes, complete=False)
     missing = variances(rule, rule.vectors)
     likely = LIKELY * float(np.sqrt(variances(rule, slopes[:, None]).sum()))
@@ -168,10 +168,17 @@ def _judged(rule: Rule, goal: Goal) -> _Judged:
         change = _calibration(widths, slopes, missed)  # (K,)
         if abs(change).max() <= MOST_CHANGE:
             weights, complete = widths * (1 + change), True
-    attributions = (weights @ rule.vectors).astype(np.float32)
+    attributions = _weighed(weights, rule.vectors)
     spread = _relative(float(np.sqrt(missing.sum())), float(np.linalg.norm(attributions)))
     reached = complete and spread <= goal.spread
     return _Judged(Integral(attributions, len(widths), spread, missed, reached), missing, slopes, complete)
+
+
+def _weighed(weights: Array, vectors: Vectors) -> NDArray[np.float32]:
+    """(M,): without the vectors in float64 all at once."""
+    columns = range(0, vectors.shape[1], _COLUMNS)
+    parts = [weights @ vectors[:, start : start + _COLUMNS].astype(np.float64) for start in columns]
+    return np.concatenate(parts, dtype=np.float32) if parts else np.zeros(0, np.float32)
 
 
 def variances(rule: Rule, vectors: NDArray[np.floating]) -> Array:
@@ -184,14 +191,15 @@ def variances(rule: Rule, vectors: NDArray[np.floating]) -> Array:
         return np.full(len(nodes), np.inf)
     gaps = np.diff(nodes)  # (K - 1,)
     before, after = gaps[:-1], gaps[1:]  # (K - 2,) each
-    left, right = after / (before + after), before / (before + after)
+    left, right = ((w / (before + after)).astype(vectors.dtype)[:, None] for w in (after, before))  # (K - 2, 1) each
     off = np.zeros(len(nodes))  # squared distances
     for start in range(0, vectors.shape[1], _COLUMNS):
         part = vectors[:, start : start + _COLUMNS]  # (K, at most _COLUMNS)
-        inner = part[1:-1] - (left[:, None] * part[:-2] + right[:, None] * part[2:])
+        inner = part[1:-1] - (left * part[:-2] + right * part[2:])
         off[1:-1] += np.einsum("km,km->k", inner, inner)
-        off[0] += float(np.square(part[0] - part[1]).sum(dtype=np.float64))
-        off[-1] += float(np.square(part[-1] - part[-2]).sum(dtype=np.float64))
+        first, last = part[0] - part[1], part[-1] - part[-2]
+        off[0] += first @ first
+        off[-1] += last @ last
     rates = off / np.concatenate((gaps[:1], before * after / (before + after), gaps[-1:]))
     return np.asarray(rates * widths**3 / 12)
 
