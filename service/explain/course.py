@@ -35,28 +35,29 @@ MOST_CALLS = 32.0
 class Course:
     described: object
     """The baseline it was measured from, as an answer's `parameters` names it."""
-    rates: Array
-    """(R, CELLS): how fast the vector (gradient times way) varies in each cell of the path: squared L2 distance for a unit of it,
-    relative to the vectors' mean; R typical instances."""
-    call: float
+    density: Array
+    """(CELLS,): how many of the pieces each cell of the path should have, relative."""
+    distances: Array
+    """(R,): from the integral, relative (L2), of R typical instances with one piece in all; falls as the number of pieces grows."""
+    call: float = 0.0
     """What a pass costs whatever its rows, in rows."""
 
     @classmethod
     def of(cls, described: object, vectors: list[np.ndarray[tuple[int, int], np.dtype[np.float32]]], call: float = 0.0) -> Course:
-        """From vectors (CELLS, M) in the middle of each cell, one block an instance."""
+        """From vectors (CELLS, M), gradient times way in the middle of each cell, one block a typical instance."""
         cuts = np.linspace(0.0, 1.0, CELLS + 1)
-        rates = [variances(Rule(cuts, v), v) * 12 * CELLS**3 / _length(v) for v in vectors]
-        return cls(described, np.asarray(rates), call)
+        # How fast the vector varies in each cell: squared L2 distance for a unit of the path, relative to the vectors' mean. (R, CELLS)
+        rates = np.asarray([variances(Rule(cuts, v), v) * 12 * CELLS**3 / _length(v) for v in vectors])
+        # The error of pieces of width h is h² times the rate, so it is least where their density is the rate's cubic root.
+        density = np.cbrt(rates.mean(0))
+        if not 0 < density.sum() < np.inf:
+            return cls(described, np.ones(CELLS), np.zeros(len(vectors)), call)
+        share = density / density.sum() * CELLS  # pieces for a unit of the path, of one piece in all
+        return cls(described, density, np.sqrt((rates / np.maximum(share, 1e-3) ** 2 / 12).mean(1)), call)
 
     def cuts(self, spread: float, most: int) -> Places:
-        """Pieces that reach this relative distance from the integral at the least cost to be expected. Each cell has as many as
-        make its error least (the error of pieces of width h is h² times the rate, so their density is the rate's cubic root)."""
-        density = np.cbrt(self.rates.mean(0))  # (CELLS,)
-        if not 0 < density.sum() < np.inf:
-            return cuts_by_density(density, min(FEWEST, most))
-        share = density / density.sum() * CELLS  # pieces for a unit of the path, of one piece in all
-        squares = (self.rates / np.maximum(share, 1e-3) ** 2 / 12).mean(1)  # (R,): squared distance, with one piece in all
-        return cuts_by_density(density, min(_cheapest(np.sqrt(squares) / spread, self.call), most))
+        """Pieces that reach this relative distance from the integral at the least cost to be expected."""
+        return cuts_by_density(self.density, min(_cheapest(self.distances / spread, self.call), most))
 
 
 def _cheapest(needed: Array, call: float) -> int:
