@@ -52,6 +52,10 @@ def _error(twin: Array, served: Array) -> float:
     if served.size == 0:
         return 0.0
     wanted, got = served.astype(np.float64), twin.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        plain = float(np.abs(got - wanted).max())
+    if np.isfinite(plain):
+        return plain / max(1.0, float(np.abs(wanted).max()))
     same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))  # infinities and missing values where both have them
     difference = np.where(same, 0.0, np.abs(got - np.where(same, 0.0, wanted)))
     scale = np.abs(wanted[np.isfinite(wanted)]).max(initial=1.0)

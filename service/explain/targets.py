@@ -30,7 +30,8 @@ class Target:
     def of(self, values: Any) -> Any:
         """(N, ..) to (N,), for numpy arrays and torch tensors alike."""
         picked = values[(slice(None), *self.selector)]
-        return self.sign * picked.reshape(picked.shape[0], -1).sum(1)
+        summed = picked if picked.ndim == 1 else picked.reshape(picked.shape[0], -1).sum(1)
+        return summed if self.sign == 1 else self.sign * summed
 
 
 def is_single_score(output: Output) -> bool:
