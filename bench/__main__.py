@@ -25,8 +25,8 @@ _REPORTS = (
     "conformance",
     "trust",
 )
-_NAMED_ONLY = ("soak",)
-"""Run where they are asked for by name: they take long."""
+_NAMED_ONLY = ("peers", "soak")
+"""Run where they are asked for by name: they take long, or install other servers."""
 
 
 def main() -> None:
