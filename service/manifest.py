@@ -172,7 +172,10 @@ class Output(Contract):
 
 class Batching(Contract):
     axis: int = 0
-    max: int = Field(default=32, gt=0)
+    max: int | None = Field(default=None, gt=0)
+    """Rows of a run at most; none: measured at load, where a row is cheapest."""
+    max_ms: float = Field(default=100, gt=0, allow_inf_nan=False)
+    """Milliseconds that a run of several rows may take, by what was measured at load; `max` is lowered to keep to it."""
     rows_independent: bool = True
     """Whether a row's answer is the same alone and among others; where not, requests are never batched together."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -204,9 +204,10 @@ class Serving:
         watch = Stopwatch(model.series)
         feeds = model.decoder.check(arrays)
         watch.lap("preprocess")
-        (answer,) = await self._within(model, [feeds])
+        answers = await self._within(model, list(_pieces(model, feeds)))
         watch.lap("predict")
-        return dict(zip(model.session.output_names, answer, strict=True))
+        outputs = answers[0] if len(answers) == 1 else [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+        return dict(zip(model.session.output_names, outputs, strict=True))
 
     async def generate(self, model: LoadedModel, sent: list[dict[str, Any]], parameters: GenerateParameters) -> list[Generated]:
         """As many rows as asked for, from the instances sent or drawn by seed. Raises NotFound, BadInput, ModelFailed."""
@@ -232,7 +233,7 @@ class Serving:
 
     async def run(self, model: LoadedModel, rows: Rows) -> list[Ran]:
         """The model's outputs. Rows of one shape share a run, rows of another shape make a run of their own."""
-        blocks = [alone(rows[0])] if len(rows) == 1 else list(blocks_of(rows, model.manifest.batching.max))
+        blocks = [alone(rows[0])] if len(rows) == 1 else list(blocks_of(rows, model.batcher.max_rows))
         answers = await self._within(model, [block.feeds for block in blocks])
         names = model.session.output_names
         return [Ran(block.places, dict(zip(names, answer, strict=True))) for block, answer in zip(blocks, answers, strict=True)]
@@ -246,6 +247,17 @@ class Serving:
                 return list(await asyncio.gather(*(model.batcher.run(feeds) for feeds in batches)))
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {self._timeout:g} s (setting WHYSERVE_TIMEOUT)") from None
+
+
+def _pieces(model: LoadedModel, feeds: dict[str, Array]) -> Iterator[dict[str, Array]]:
+    """Rows (n, ..) in pieces of the model's largest batch, views; all as one where their answers can't be taken apart."""
+    rows, most = len(next(iter(feeds.values()))), model.batcher.max_rows
+    apart = model.manifest.batching.rows_independent and all(info.shape and info.shape[0] is None for info in model.session.outputs)
+    if rows <= most or not apart:
+        yield feeds
+        return
+    for start in range(0, rows, most):
+        yield {name: array[start : start + most] for name, array in feeds.items()}
 
 
 def _require_targets(request: ExplainRequest, instances: int) -> None:

@@ -73,6 +73,11 @@ class Batcher:
         return self._executor is None
 
     @property
+    def max_rows(self) -> int:
+        """Of a run of several blocks; a block of more rows runs as it is."""
+        return self._max_rows
+
+    @property
     def waiting(self) -> int:
         """Blocks that no run has taken yet."""
         return len(self._waiting)

@@ -69,11 +69,12 @@ class Loader:
         _check_declared("input", graph_inputs(manifest), session.inputs)
         _check_declared("output", manifest.outputs, session.outputs, subset=True)
         series = self.metrics.series(manifest.name, manifest.version)
+        warmth = warm_up(manifest, session)
         batcher = Batcher(
             session,
-            max_rows=manifest.batching.max,
+            max_rows=warmth.largest_batch(manifest, session),
             mix=manifest.batching.rows_independent,
-            executor=None if warm_up(manifest, session).seconds < _INLINE_SECONDS else self.executor,
+            executor=None if warmth.seconds < _INLINE_SECONDS else self.executor,
             report=partial(_observe, series),
         )
         decoder = InstanceDecoder(manifest, bundle.location.folder, self.limits)

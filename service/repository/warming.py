@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.codecs.instance import graph_inputs
+from service.engine.limits import UNMEASURED, largest_batch
 from service.engine.session import OutOfMemory, Session
 from service.manifest import Manifest
 from service.repository.bundle import BadBundle
@@ -25,6 +26,8 @@ _LARGEST_ROW = 2**30
 """Bytes; a file of a few bytes may declare more, which nobody could send."""
 _TRIED_BYTES = 64 * 2**20
 """A longer row isn't tried."""
+_TRIED_ROWS = 64
+"""At most, where the manifest names no largest batch."""
 _RUNS = 2
 """Of each batch size: the first plans memory for its shape, the second is the first that uses the plan."""
 
@@ -36,8 +39,16 @@ class Warmth:
     """`seconds` of the fastest run of the smallest batch of the longest rows; infinity where that isn't known."""
 
     seconds: float
-    batches: tuple[int, ...] = ()
-    """Numbers of rows that the model has run."""
+    taken: Mapping[int, float] = field(default_factory=dict)
+    """Seconds of the fastest run by its number of rows."""
+
+    def largest_batch(self, manifest: Manifest, session: Session) -> int:
+        """Rows of a run at most. Where rows depend on one another, or the graph fixes their number, time changes nothing: there a
+        request's rows can't be run apart."""
+        batching = manifest.batching
+        if (fixed := _fixed(session)) or not batching.rows_independent:
+            return batching.max or fixed or UNMEASURED
+        return largest_batch(batching.max, self.taken if self.seconds < math.inf else {}, batching.max_ms / 1e3)
 
 
 def warm_up(manifest: Manifest, session: Session, clock: Callable[[], float] = time.perf_counter) -> Warmth:
@@ -49,30 +60,35 @@ def warm_up(manifest: Manifest, session: Session, clock: Callable[[], float] = t
     length = next((length for length in _lengths(manifest) if _runs(session, _zeros(manifest, smallest, length))), None)
     if length is None:
         return Warmth(math.inf)
-    seconds, warmed = math.inf, [smallest]
-    for _ in range(_RUNS):
-        seconds = min(seconds, _taken(session, _zeros(manifest, smallest, length), clock))
+    feeds = _zeros(manifest, smallest, length)
+    seconds = min(_taken(session, feeds, clock) for _ in range(_RUNS))
+    taken = {smallest: seconds}
     left = SECONDS
     for rows in larger:
         if seconds * _RUNS * rows / smallest > left:  # as if rows in a batch cost what they cost alone
             break
         feeds = _zeros(manifest, rows, length)
         try:
-            left -= sum(_taken(session, feeds, clock) for _ in range(_RUNS))
+            runs = [_taken(session, feeds, clock) for _ in range(_RUNS)]
         except Exception as error:
-            log.warning("%s runs with %d rows, and not with %d: %s", manifest.name, warmed[-1], rows, error)
+            log.warning("%s runs with %d rows, and not with %d: %s", manifest.name, max(taken), rows, error)
             break
-        warmed.append(rows)
-    return Warmth(seconds if _has_longest(manifest) else math.inf, tuple(warmed))
+        left -= sum(runs)
+        taken[rows] = min(runs)
+    return Warmth(seconds if _has_longest(manifest) else math.inf, taken)
 
 
 def _sizes(manifest: Manifest, session: Session) -> list[int]:
     """Rows of the batches that will come: what the graph fixes, else powers of two and the largest."""
-    fixed = [info.shape[0] for info in session.inputs if info.shape and info.shape[0] is not None]
-    if fixed:
-        return [max(fixed)]
-    most = manifest.batching.max if manifest.batching.rows_independent else 1
+    if fixed := _fixed(session):
+        return [fixed]
+    most = manifest.batching.max or _TRIED_ROWS if manifest.batching.rows_independent else 1
     return [*(2**k for k in range((most - 1).bit_length())), most]
+
+
+def _fixed(session: Session) -> int | None:
+    """The number of rows that the graph fixes."""
+    return max((info.shape[0] for info in session.inputs if info.shape and info.shape[0] is not None), default=None)
 
 
 def _longest(manifest: Manifest) -> dict[str, int]:

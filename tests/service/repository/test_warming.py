@@ -55,33 +55,33 @@ def manifest(inputs: list[dict[str, Any]] | None = None, **batching: Any) -> Man
 def test_each_batch_size_that_will_come_has_run_twice():
     session = Noting()
     warmth = warm_up(manifest(max=24), session, session.clock)
-    assert warmth.batches == (1, 2, 4, 8, 16, 24)
+    assert tuple(warmth.taken) == (1, 2, 4, 8, 16, 24)
     assert {shape: runs for shape, runs in session.runs.items() if runs < 2} == {}
-    assert set(session.runs) == {(rows, 3) for rows in warmth.batches}
+    assert set(session.runs) == {(rows, 3) for rows in warmth.taken}
     assert warmth.seconds == 0
 
 
 @pytest.mark.parametrize(("most", "batches"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (32, (1, 2, 4, 8, 16, 32))])
 def test_sizes_up_to_the_largest_batch(most: int, batches: tuple[int, ...]):
     session = Noting()
-    assert warm_up(manifest(max=most), session, session.clock).batches == batches
+    assert tuple(warm_up(manifest(max=most), session, session.clock).taken) == batches
 
 
 def test_rows_that_are_never_batched_are_warmed_alone():
     session = Noting()
-    assert warm_up(manifest(max=8, rows_independent=False), session, session.clock).batches == (1,)
+    assert tuple(warm_up(manifest(max=8, rows_independent=False), session, session.clock).taken) == (1,)
 
 
 def test_a_fixed_batch_is_the_only_one_that_comes():
     session = Noting(batch=4)
-    assert warm_up(manifest(max=4), session, session.clock).batches == (4,)
+    assert tuple(warm_up(manifest(max=4), session, session.clock).taken) == (4,)
     assert set(session.runs) == {(4, 3)}
 
 
 def test_a_slow_model_is_warmed_in_its_small_batches_only():
     session = Noting(row_seconds=0.03)
     warmth = warm_up(manifest(max=32), session, session.clock)
-    assert warmth.batches == (1, 2)  # 2 runs of 2 rows take 0.12 s, 2 of 4 would take 0.24 s more
+    assert tuple(warmth.taken) == (1, 2)  # 2 runs of 2 rows take 0.12 s, 2 of 4 would take 0.24 s more
     assert warmth.seconds == pytest.approx(0.03)
 
 
@@ -89,14 +89,14 @@ def test_a_size_without_a_longest_is_tried_until_the_model_takes_it_and_says_not
     session = Noting(refused={(1, 7): ModelFailed("too short")})
     warmth = warm_up(manifest([{"name": "x", "codec": "tensor", "dtype": "float32", "shape": [None]}], max=2), session, session.clock)
     assert session.runs == {(1, 7): 1, (1, 32): 3, (2, 32): 2}
-    assert (warmth.seconds, warmth.batches) == (float("inf"), (1, 2))
+    assert (warmth.seconds, tuple(warmth.taken)) == (float("inf"), (1, 2))
 
 
 def test_text_is_warmed_at_its_longest():
     session = Noting()
     text = {"tokenizer": "t.json", "max_length": 5, "pad_id": 0, "lengths": "n"}
     inputs = [{"name": "x", "codec": "text", "dtype": "int64", "shape": [None], "text": text}]
-    assert warm_up(manifest(inputs, max=2), session, session.clock).batches == (1, 2)
+    assert tuple(warm_up(manifest(inputs, max=2), session, session.clock).taken) == (1, 2)
     assert set(session.runs) == {(1, 5), (2, 5)}
     assert session.feeds[0]["n"].tolist() == [5]
 
@@ -110,12 +110,12 @@ def test_strings_are_warmed_empty():
 def test_a_model_that_takes_no_zeros_is_left_as_it_is():
     session = Noting(refused={(1, 3): ModelFailed("no zeros")})
     warmth = warm_up(manifest(max=2), session, session.clock)
-    assert (warmth.seconds, warmth.batches) == (float("inf"), ())
+    assert (warmth.seconds, tuple(warmth.taken)) == (float("inf"), ())
 
 
 def test_a_large_batch_that_fails_ends_the_warming_and_refuses_nothing():
     session = Noting(refused={(4, 3): OutOfMemory("no memory")})
-    assert warm_up(manifest(max=8), session, session.clock).batches == (1, 2)
+    assert tuple(warm_up(manifest(max=8), session, session.clock).taken) == (1, 2)
 
 
 def test_one_row_beyond_the_memory_refuses_the_model():
