@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from service.explain import references
 from service.explain.attribution.found import Found
 from service.explain.attribution.hooked import EXPORTED, Hooked
 from service.explain.attribution.hooks import COMPLETE, must_be_complete
+from service.explain.attribution.mean import Mean
 from service.explain.attribution.problem import Problem, captum_class, expanded, without_noise
+from service.explain.attribution.rounds import Drawn, as_captum, balanced
 from service.explain.attribution.span import spans
 from service.explain.cancel import TimeUp
 from service.explain.case import Case, Tensors, scale
@@ -25,7 +24,9 @@ from service.explain.methods import find
 from service.explain.methods.reference import DEFAULT_TOLERANCE, GradientShapParameters
 from service.explain.references import References
 
-GOLDEN = (5**0.5 - 1) / 2
+SPREAD = 4
+"""Times the tolerance is how far the attributions may be from their expectation, by standard error, relative to their length (L2).
+A sum misses less than a vector: the elements' errors cancel in it."""
 
 
 def run(case: Case) -> Found:
@@ -63,115 +64,116 @@ def _deep_lift_shap(case: Case, compared: References) -> Found:
 # ------------------------------------------------------------------------------------------------------ gradient SHAP
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Round:
-    """Samples that are taken together."""
-
-    references: NDArray[np.int64]
-    """(n,): with whom each is compared."""
-    places: NDArray[np.float64]
-    """(n,): where between the two its gradient is taken, 0 the reference and 1 the instance."""
-
-
-def _as_captum(numbers: np.random.RandomState, references: int, n: int) -> Iterator[_Round]:
-    """One round of n samples, in the order in which Captum's GradientShap draws them."""
-    yield _Round(numbers.choice(references, n), numbers.uniform(0.0, 1.0, n))
-
-
-def _balanced(numbers: np.random.RandomState, references: int) -> Iterator[_Round]:
-    """Rounds that take every reference once, at places spread evenly over the references and, from round to round, over the
-    path of each (a rotation by the golden ratio): far fewer samples than independent draws need."""
-    first = (numbers.permutation(references) + numbers.uniform()) / references
-    for number in itertools.count():
-        yield _Round(np.arange(references), (first + number * GOLDEN) % 1.0)
-
-
 def _gradient_shap(case: Case, compared: References) -> Found:
+    """The mean over samples of gradient times way, each at some place between a reference and the instance."""
     parameters = case.request.parameters
     assert isinstance(parameters, GradientShapParameters)  # the table says so
-    problem, seed = Problem.of(case), parameters.seed
-    point, rows = problem.of_active(case.point), problem.of_active(compared.points)
-    deviations = tuple((parameters.noise * s).expand_as(p) for s, p in zip(problem.of_active(spans(case)), point, strict=True))
-    numbers, noise = np.random.RandomState(seed % 2**32), torch.Generator().manual_seed(seed)
-    fixed = parameters.n_samples
-    rounds = _as_captum(numbers, compared.count, fixed) if fixed else _balanced(numbers, compared.count)
-    tolerance = None if fixed else parameters.tolerance or DEFAULT_TOLERANCE
-    moved = case.instance_output - compared.output
-    allowed = (tolerance or 0.0) * scale(case.instance_output, compared.output)
-    mean = _Mean(independent=fixed is not None)
+    problem, fixed = Problem.of(case), parameters.n_samples
+    numbers = np.random.RandomState(parameters.seed % 2**32)
+    samples = _Samples(case, problem, compared, parameters.noise, torch.Generator().manual_seed(parameters.seed))
+    mean = Mean(independent=fixed is not None)
+    goal = None if fixed else _Goal.of(case, compared, parameters.tolerance or DEFAULT_TOLERANCE)
     timed_out = False
     try:
-        for one in rounds:
-            noisy = tuple(_noisy(p.expand(len(one.places), *p.shape[1:]), d, noise) for p, d in zip(point, deviations, strict=True))
-            samples = [_chunk(problem, one, rows, noisy, i, case.rows) for i in range(0, len(one.places), case.rows)]
-            mean.add(tuple(torch.cat(column) for column in zip(*samples, strict=True)))
-            enough = max(mean.standard_error, abs(mean.total - moved)) <= allowed
-            if not fixed and (enough or mean.count >= parameters.max_samples):
+        for drawn in as_captum(numbers, compared.count, fixed) if fixed else balanced(numbers, compared.count):
+            if goal and mean.units > 1 and (goal.reached(mean) or mean.count + len(drawn.places) > parameters.max_samples):
                 break
+            for start in range(0, len(drawn.places), case.rows):
+                mean.add(samples.of(drawn.part(start, start + case.rows)))
+            mean.close()
     except TimeUp:
-        if not mean.count:
+        if not mean.units:
             raise
         timed_out = True
-    error = mean.standard_error
-    found: dict[str, Any] = {"n_samples": mean.count, "tolerance": tolerance, "standard_error": None if np.isinf(error) else error}
-    attributions = problem.attributions(mean.values)
-    return Found(attributions, mean.count, mean.count, timed_out, parameters=found, **_described(compared))
+    chosen = {"n_samples": mean.count, "tolerance": goal and goal.tolerance, "standard_error": mean.standard_error}
+    return Found(
+        problem.attributions(_split(problem, mean.values)),
+        mean.count,
+        samples.rows,
+        timed_out,
+        goal is None or goal.reached(mean, but_the_sum=True),
+        parameters=chosen,
+        fields={"integration_error": mean.spread},
+        **{**_described(compared), "warnings": (*compared.warnings, *(_missed(goal, mean, timed_out) if goal else ()))},
+    )
 
 
-def _noisy(points: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    return points + torch.normal(0.0, deviation.expand_as(points), generator=generator) if deviation.any() else points
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    tolerance: float
+    allowed: float
+    """Of the sum's standard error, and of its distance from F's rise, in F's unit."""
+    moved: float
+    """F's rise from the references' mean to the instance."""
 
-
-def _chunk(problem: Problem, one: _Round, references: Tensors, noisy: Tensors, start: int, rows: int) -> Tensors:
-    """Some samples (n, ..) of a round: as many as go into a pass."""
-    part = slice(start, start + rows)
-    starts, ends = tuple(r[one.references[part]] for r in references), tuple(t[part] for t in noisy)
-    return _samples(problem, starts, ends, torch.from_numpy(one.places[part]))
-
-
-class _Mean:
-    """Of samples as they come, and the standard error of its sum over all elements.
-
-    Where samples aren't `independent` their rounds stand for them: those of a round balance each other.
-    """
-
-    def __init__(self, *, independent: bool) -> None:
-        self.count = 0
-        self._independent = independent
-        self._sums: list[Tensor] = []
-        self._totals: list[float] = []
-
-    def add(self, samples: Tensors) -> None:
-        """A round's: (n, ..) of each active tensor."""
-        sums = [s.double().sum(0) for s in samples]
-        self._sums = [a + b for a, b in zip(self._sums, sums, strict=True)] if self._sums else sums
-        totals = torch.stack([s.double().flatten(1).sum(1) for s in samples]).sum(0)  # (n,)
-        self._totals += totals.tolist() if self._independent else [float(totals.mean())]
-        self.count += len(totals)
+    @classmethod
+    def of(cls, case: Case, compared: References, tolerance: float) -> _Goal:
+        relative_to = scale(case.instance_output, compared.output)
+        return cls(tolerance, tolerance * relative_to, case.instance_output - compared.output)
 
     @property
-    def values(self) -> Tensors:
-        """Without batch axis."""
-        return tuple((s / self.count).float() for s in self._sums)
+    def spread(self) -> float:
+        return SPREAD * self.tolerance
 
-    @property
-    def total(self) -> float:
-        return float(np.mean(self._totals))
-
-    @property
-    def standard_error(self) -> float:
-        if len(self._totals) < 2:
-            return float("inf")
-        return float(np.std(self._totals, ddof=1) / np.sqrt(len(self._totals)))
+    def reached(self, mean: Mean, *, but_the_sum: bool = False) -> bool:
+        """Whether the standard errors are small enough and, unless left out, what is known of the sum is met."""
+        if mean.standard_error is None or mean.spread is None:
+            return False
+        within = mean.standard_error <= self.allowed and mean.spread <= self.spread
+        return within and (but_the_sum or abs(mean.total - self.moved) <= self.allowed)
 
 
-def _samples(problem: Problem, starts: Tensors, ends: Tensors, places: Tensor) -> Tensors:
-    """(n, ..): the way from start to end times the gradient at a place between them (0 the start, 1 the end)."""
-    with torch.enable_grad():
-        between = []
-        for start, end in zip(starts, ends, strict=True):
-            part = places.to(end.dtype).reshape(-1, *(1,) * (end.dim() - 1))
-            between.append((part * end + (1 - part) * start).requires_grad_())
-        f = problem.reordered(*between, *(expanded(problem.arguments, len(places)) or ()))
-        gradients = torch.autograd.grad(f.sum(), between)
-    return tuple((end - start) * g for start, end, g in zip(starts, ends, gradients, strict=True))
+def _missed(goal: _Goal, mean: Mean, timed_out: bool) -> tuple[str, ...]:
+    """What to say where the standard errors are larger than asked for."""
+    if goal.reached(mean, but_the_sum=True):
+        return ()
+    why = "the time was up" if timed_out else f"after {mean.count} samples"
+    if mean.standard_error is None or mean.spread is None:
+        return (f"too few samples to tell their standard error ({why})",)
+    return (
+        f"the standard error of the attributions is {mean.spread:.2g} of their length and {mean.standard_error:.2g} of their sum ({why}); "
+        f"the tolerance aims at {goal.spread:.2g} and {goal.allowed:.2g}",
+    )
+
+
+class _Samples:
+    """Gradient times way between references and the instance, noise added to it row by row, so that what a sample is doesn't
+    depend on how many go into a pass."""
+
+    def __init__(self, case: Case, problem: Problem, compared: References, noise: float, generator: torch.Generator) -> None:
+        self._case, self._problem, self._generator = case, problem, generator
+        self._references = problem.of_active(compared.points)
+        self._point = problem.of_active(case.point)
+        self._deviations = tuple((noise * s).expand_as(p) for s, p in zip(problem.of_active(spans(case)), self._point, strict=True))
+        self.rows = 0
+        """Of gradients, so far."""
+
+    def of(self, drawn: Drawn) -> Tensor:
+        """(n, M) for some samples, as many as go into a pass: the active tensors' elements side by side."""
+        case, problem, rows = self._case, self._problem, len(drawn.places)
+        starts = tuple(r[drawn.references] for r in self._references)
+        ends = tuple(self._noisy(p, d, rows) for p, d in zip(self._point, self._deviations, strict=True))
+        parts = torch.from_numpy(drawn.places)
+        between = [t.expand(rows, *t.shape[1:]) for t in case.point]
+        for place, start, end in zip(problem.active, starts, ends, strict=True):
+            part = parts.to(end.dtype).reshape(-1, *(1,) * (end.dim() - 1))
+            between[place] = part * end + (1 - part) * start
+        found = case.gradients(tuple(between))
+        self.rows += rows
+        ways = [(end - start).flatten(1) for start, end in zip(starts, ends, strict=True)]
+        return torch.cat(
+            [torch.zeros_like(w) if (g := found[i]) is None else w * g.flatten(1) for i, w in zip(problem.active, ways, strict=True)], 1
+        )
+
+    def _noisy(self, point: Tensor, deviation: Tensor, rows: int) -> Tensor:
+        """(rows, ..)"""
+        if not deviation.any():
+            return point.expand(rows, *point.shape[1:])
+        return torch.cat([point + torch.normal(0.0, deviation, generator=self._generator) for _ in range(rows)])
+
+
+def _split(problem: Problem, values: Tensor) -> Tensors:
+    """The active tensors' attributions, without batch axis, of all elements (M,) side by side."""
+    shapes = [t.shape[1:] for t in problem.of_active(problem.point)]
+    parts = torch.split(values, [shape.numel() for shape in shapes])
+    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))

@@ -22,9 +22,12 @@ class GradientShapParameters(ReferenceParameters):
         default=None,
         gt=0,
         lt=1,
-        description=f"relative completeness and standard error of the sum to reach; default {DEFAULT_TOLERANCE}, excludes 'n_samples'",
+        description="completeness error to reach, and standard error of the attributions' sum on the same scale; that of the attributions"
+        f" relative to their length (L2) is to be at most four times as much; default {DEFAULT_TOLERANCE}, excludes 'n_samples'",
     )
-    max_samples: int = Field(default=512, ge=FIRST_SAMPLES, le=10_000, description="where 'tolerance' gives up")
+    max_samples: int = Field(
+        default=512, ge=FIRST_SAMPLES, le=10_000, description="where 'tolerance' gives up, but for two rounds of the references"
+    )
     noise: float = Field(default=0.0, ge=0, le=1, description="standard deviation added to the instance, as a part of what its values span")
 
     @model_validator(mode="after")

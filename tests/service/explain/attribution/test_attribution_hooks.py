@@ -251,6 +251,49 @@ def test_gradient_shap_stops_when_it_is_good_enough(residual, picture) -> None:
     assert found["parameters"]["n_samples"] == found["rows"] >= 24
 
 
+def test_gradient_shap_of_a_linear_model_has_no_error_after_two_rounds(subjects) -> None:
+    rng = np.random.default_rng(1)
+    x, rows = rng.standard_normal((1, 5)).astype(np.float32), rng.standard_normal((20, 5)).astype(np.float32)
+    found = ask(with_reference(subjects["linear"], x=rows), {"x": x}, method="gradient_shap", tolerance=1e-4).fields
+    assert found["rows"] == found["parameters"]["n_samples"] == 40
+    assert found["integration_error"] < 1e-6
+    assert found["parameters"]["standard_error"] < 1e-6
+    assert found["converged"]
+
+
+def test_gradient_shap_of_a_product_tells_its_standard_error(subjects) -> None:
+    """y = x0 x1 + 3 x2 from the origin: a sample at place u is (u x0 x1, u x0 x1, 3 x2), u of variance 1/12."""
+    x, n = np.asarray([[2.0, 3.0, 1.0]], np.float32), 3000
+    found = ask(with_reference(subjects["product"], x=np.zeros((1, 3), np.float32)), {"x": x}, method="gradient_shap", n_samples=n)
+    each = 6 / np.sqrt(12 * n)  # standard error of the first two elements, which move together
+    assert found.fields["parameters"]["standard_error"] == pytest.approx(2 * each, rel=0.05)
+    assert found.fields["integration_error"] == pytest.approx(np.sqrt(2) * each / np.sqrt(27), rel=0.05)
+    assert abs(found.attributions["x"][0] - 3) < 5 * each
+    assert found.fields["parameters"]["n_samples"] == found.fields["rows"] == n
+
+
+def test_gradient_shap_that_gives_up_says_so(residual, picture) -> None:
+    rows = np.random.default_rng(2).standard_normal((12, 1, 12, 12)).astype(np.float32)
+    subject = with_reference(residual[1], x=rows)
+    found = ask(subject, {"x": picture}, method="gradient_shap", tolerance=1e-5, max_samples=64, quality=True).fields
+    assert not found["converged"]
+    assert found["parameters"]["n_samples"] == found["rows"] == 60
+    assert found["integration_error"] > 4e-5
+    assert any("standard error" in warning and "after 60 samples" in warning for warning in found["warnings"])
+    assert "more steps or samples" in found["verdict"]
+
+
+def test_gradient_shap_needs_no_more_than_one_pass_of_memory_and_draws_the_same(residual, picture) -> None:
+    rows = np.random.default_rng(2).standard_normal((12, 1, 12, 12)).astype(np.float32)
+    subject = with_reference(residual[1], x=rows)
+    for more in ({"n_samples": 40}, {"tolerance": 0.2}):
+        found = [
+            ask(subject, {"x": picture}, memory=memory, method="gradient_shap", noise=0.1, **more).attributions["x"]
+            for memory in (MEMORY, 1)
+        ]
+        np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-5 * np.abs(found[0]).max())
+
+
 def test_reference_texts_are_padded_to_the_instances_length(subjects) -> None:
     feeds = {"tokens": np.asarray([[3, 7, 5, 12, 5]]), "lengths": np.asarray([5])}
     subject = with_reference(subjects["text"], tokens=np.asarray([[4, 9, 2], [1, 3, 6]]))
