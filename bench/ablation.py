@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from bench.captum import DEFAULT_STEPS, attributed, fastest_size, smallest_steps
+from bench.captum import DEFAULT_STEPS, attributed, effort_for, fastest_size, smallest_steps
 from bench.contestants import Array, Contestant, contestants
 from bench.table import markdown
 from bench.timing import in_turns, one_core
@@ -44,7 +44,7 @@ def _stages(one: Contestant) -> list[str]:
     size = fastest_size(one, DEFAULT_STEPS)
     seconds, rows = [], []
     for i in range(len(one.x)):
-        steps, _ = smallest_steps(one, i)
+        steps, _ = smallest_steps(one, i, effort_for(one))
         own, chunk = int(one.ours(i).fields["rows"]), one.chunk(i)
         fixed, placed = ((np.arange(n) + 0.5) / n for n in (steps, own))  # where they are doesn't change what they cost
         works: list[Callable[[], object]] = [

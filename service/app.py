@@ -190,16 +190,17 @@ def _empty_app(
 def _frame(app: FastAPI, verbs: list[Route], settings: Settings, draining: Draining, metrics: Metrics) -> None:
     """What is around every route: keys, the Host check, errors in one form; the verbs before the other routes."""
     app.router.routes[:0] = verbs  # first: the router asks its routes in order
-    app.add_middleware(
-        Edge,
+    for error_class in (WhyserveError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(error_class, _answer_error)
+    # Outside of the framework's own layers (`add_middleware` puts it inside), so that a verb is reached without them.
+    app.middleware_stack = Edge(
+        app.build_middleware_stack(),
         verbs=verbs,
         keys=Keys(settings.keys(), settings.administrators()),
         hosts=allowed_hosts(settings.host),
         draining=draining,
         rejected=metrics.rejected,
     )
-    for error_class in (WhyserveError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(error_class, _answer_error)
     describe_verbs(app, verbs)
     app.state.role = settings.role
 

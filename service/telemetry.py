@@ -8,9 +8,11 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+
+from service.histogram import Histogram, Series
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ERRORS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -28,12 +30,12 @@ class ModelSeries:
 
     requests: dict[tuple[str, str], Any]
     """Counter by (operation, outcome)."""
-    duration: dict[str, Any]
-    """Histogram by operation."""
-    queue: Any
-    batch_size: Any
-    stage: dict[str, Any]
-    """Histogram by stage: preprocess, predict, explain, postprocess."""
+    duration: dict[str, Series]
+    """By operation."""
+    queue: Series
+    batch_size: Series
+    stage: dict[str, Series]
+    """By stage: preprocess, predict, explain, postprocess."""
 
 
 class Stopwatch:
@@ -69,9 +71,8 @@ class KServeStages(Collector):
                 key = (sample.labels["stage"], sample.name.rpartition("_")[2], sample.labels["model_name"], sample.labels.get("le", ""))
                 summed[key] = summed.get(key, 0.0) + sample.value  # KServe knows no versions
         for (stage, suffix, name, bound), value in summed.items():
-            if suffix != "created":
-                labels = {"model_name": name} | ({"le": bound} if bound else {})
-                families[stage].add_sample(f"request_{stage}_seconds_{suffix}", labels, value)
+            labels = {"model_name": name} | ({"le": bound} if bound else {})
+            families[stage].add_sample(f"request_{stage}_seconds_{suffix}", labels, value)
         yield from families.values()
 
 
@@ -94,7 +95,7 @@ class Metrics:
         self.batch_size = Histogram("whyserve_batch_size", "Rows a run of the model", _MODEL, buckets=_ROWS, registry=r)
         self.pending = Gauge("whyserve_pending_requests", "Requests being worked on", (*_MODEL, "operation"), registry=r)
         self.rejected = Counter("whyserve_rejected", "Requests refused before any work, by reason", ("reason",), registry=r)
-        self.explain_wait = Histogram("whyserve_explain_wait_seconds", "In line for an explainer", buckets=_SECONDS, registry=r)
+        self.explain_wait = Histogram("whyserve_explain_wait_seconds", "In line for an explainer", buckets=_SECONDS, registry=r).labels()
         self.explain_work = Gauge("whyserve_explain_queue_work_seconds", "Estimated work that waits or runs", registry=r)
         self.explain_length = Gauge("whyserve_explain_queue_length", "Explanations in line", ("priority",), registry=r)
         self.explainers_alive = Gauge("whyserve_explainers_alive", "Explainer processes that answer", registry=r)

@@ -66,6 +66,8 @@ class Batcher:
         self._report = report
         self._waiting: list[_Block] = []
         self._busy = False
+        self._alone = False
+        """Whether the last run had one block only: then nobody is looked for, and the next one goes at once."""
 
     @property
     def inline(self) -> bool:
@@ -99,7 +101,7 @@ class Batcher:
         A turn is some microseconds, no wait: it reads what has arrived at the sockets meanwhile. Without it eight clients
         that are answered together come back as one and seven, and the one pays for reading the weights again.
         """
-        if self.inline and turns > 0 and len(self._waiting) < self._max_rows:
+        if self.inline and turns > 0 and not self._alone and len(self._waiting) < self._max_rows:
             left = turns - 1 if len(self._waiting) == seen else _QUIET_TURNS
             loop.call_soon(self._gather, loop, len(self._waiting), left)
         else:
@@ -141,6 +143,7 @@ class Batcher:
         self, loop: asyncio.AbstractEventLoop, batch: list[_Block], started: float, outcomes: list[list[np.ndarray] | Exception]
     ) -> None:
         rows = sum(block.rows for block in batch)
+        self._alone = len(batch) == 1
         self._report(BatchReport(rows, started - batch[0].arrived, time.monotonic() - started))
         for block, outcome in zip(batch, outcomes, strict=True):
             if block.answer.done():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from captum.attr import IntegratedGradients
 
-from bench.captum import smallest_steps
+from bench.captum import LARGE, SMALL, smallest_steps
 from bench.contestants import TOLERANCE, Contestant, mnist_module
 from service.explain.loading import load
 from service.repository.bundle import Location, read_bundle
@@ -36,8 +36,9 @@ def test_no_smaller_step_count_reaches_the_tolerance_in_captum(digits: np.ndarra
     module = mnist_module(FOLDER / "model.onnx")
     one = Contestant("mnist-cnn", module, load(read_bundle(Location("mnist-cnn", 1, FOLDER))), digits)
     for i in range(3):
-        steps, reached = smallest_steps(one, i)
+        steps, reached = smallest_steps(one, i, SMALL)
         assert reached
+        assert smallest_steps(one, i, LARGE) == (steps, True)  # what is skipped there would not have reached it
         x = torch.from_numpy(digits[i : i + 1])
         with torch.no_grad():
             outputs = module(torch.cat([x, torch.zeros_like(x)]))

@@ -158,3 +158,12 @@ async def test_who_asks_is_known_below_by_a_fingerprint_of_the_key():
         edge = Edge(app, verbs=[], keys=keys, hosts=None, draining=Draining(), rejected=Metrics().rejected)
         await edge({"type": "http", "path": "/v2", "method": "GET", "headers": headers}, None, None)
     assert seen == [ANYONE, Caller(hashlib.sha256(b"one").hexdigest()), Caller(hashlib.sha256(b"one").hexdigest())]
+
+
+async def test_a_remembered_path_is_still_only_for_its_method():
+    async with serving() as client:
+        for _ in range(2):
+            assert (await client.post(PREDICT, json=BODY)).status_code == 200
+            is_error(await client.delete(PREDICT), 405)
+            assert (await client.put(PREDICT, json=BODY)).status_code == 200
+            is_error(await client.post(f"/v1/models/{'x' * 300}:predict", json=BODY), 404, "no model named")

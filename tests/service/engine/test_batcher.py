@@ -122,6 +122,19 @@ async def test_requests_that_are_being_read_join_the_run():
     assert session.batches == [3]
 
 
+async def test_after_a_run_of_one_the_next_waits_for_nobody_and_what_came_meanwhile_shares_a_run():
+    session = Doubling()
+    batcher = make(session)
+    await batcher.run(rows(1))
+
+    async def a_turn_later(value: float):
+        await asyncio.sleep(0)
+        return await batcher.run(rows(value))
+
+    await asyncio.gather(batcher.run(rows(1)), a_turn_later(2), a_turn_later(3))
+    assert session.batches == [1, 1, 2]
+
+
 async def test_a_full_batch_waits_for_nobody():
     session = Doubling()
     batcher = make(session, max_rows=2)
