@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +53,13 @@ def serving(
     process = psutil.Popen([*command, "--grace", "0", "--log-level", "error"], stdout=subprocess.DEVNULL, env=environment)
     try:
         if core is not None:
-            process.cpu_affinity([core])
+            _keep_on(process, core)
         running = Running(port, process, started)
         if ready:
             wait_ready(running)
         yield running
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        _end(process)
 
 
 @contextmanager
@@ -72,13 +68,26 @@ def process_on(core: int, module: str, *arguments: str) -> Iterator[Running]:
     port, started = _free_port(), time.perf_counter()
     process = psutil.Popen([sys.executable, "-m", module, str(port), *arguments], stdout=subprocess.DEVNULL)
     try:
-        process.cpu_affinity([core])
+        _keep_on(process, core)
         running = Running(port, process, started)
         _until(running, lambda: httpx.get(running.url).status_code < 500, 60)
         yield running
     finally:
+        _end(process)
+
+
+def _keep_on(process: psutil.Popen, core: int) -> None:
+    with suppress(psutil.NoSuchProcess):  # it has ended at once: whoever waits until it answers says so
+        process.cpu_affinity([core])
+
+
+def _end(process: psutil.Popen) -> None:
+    with suppress(psutil.NoSuchProcess):  # it has ended by itself
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
 
 
 def _free_port() -> int:

@@ -89,7 +89,8 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
         limits=explaining,
         later=replace(explaining, timeout=settings.async_timeout, timeout_setting="WHYSERVE_ASYNC_TIMEOUT"),
     )
-    bounds = StoreLimits(settings.stored_explanations, settings.stored_explanations_mib * 2**20, settings.stored_explanations_seconds)
+    kept = settings.stored_explanations
+    bounds = StoreLimits(kept, settings.stored_explanations_mib * 2**20, settings.stored_explanations_seconds, settings.key_share)
     store: Store[Finished] = Store(bounds, metrics)
     decoding = Limits(settings.max_pixels, settings.max_characters, settings.max_instances, settings.max_sound_samples)
     loader = Loader(settings.device, threads, decoding, executor, metrics, Gpu(settings.gpu_memory_mib, settings.gpu_tf32))
@@ -150,7 +151,8 @@ def _explainers(settings: Settings, metrics: Metrics) -> Explainers | None:
     """Who computes a predicting server's explanations; None: nobody."""
     if settings.explainer_url is not None:
         key = settings.key_of_explainer()
-        return Forwarder(settings.explainer_url, key, most=settings.explainer_queue, timeout=settings.timeout)
+        most, share = settings.explainer_queue, settings.key_share
+        return Forwarder(settings.explainer_url, key, most=most, share=share, timeout=settings.timeout)
     return Pool.of(settings, metrics) if settings.explainers else None
 
 

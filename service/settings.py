@@ -77,7 +77,12 @@ class Settings(BaseSettings):
     explainer_key_file: Path | None = Field(default=None, description="file with that key")
     explainers: int = Field(default=1, ge=0, le=64, description="explainer processes; 0 turns explanations off")
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
-    key_share: float = Field(default=0.5, gt=0, le=1, description="part of the line of explanations that one API key may hold at most")
+    key_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="part that one API key may hold at most: of the line of explanations, and of the asynchronous ones",
+    )
     explainer_queue: int = Field(default=64, ge=1, description="explanations waiting or running at most")
     explanation_cache_mib: int = Field(default=64, ge=0, description="explanations kept to answer repeats; 0 keeps none")
     stored_explanations: int = Field(

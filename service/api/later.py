@@ -48,17 +48,17 @@ class Later:
     async def accept(self, call: Call, parsed: Parsed) -> Answer:
         """202 with the place where the answer will be. What can be seen to be wrong is refused here.
 
-        Raises what `Serving.prepare` raises, NotAcceptable, TooLarge, Unavailable.
+        Raises what `Serving.prepare` raises, NotAcceptable, TooLarge, ShareUsedUp, Unavailable.
         """
         negotiate(call.accept, drawable(call.model.manifest))
         caller = replace(call.caller, interactive=False)
         asked = await self._serving.prepare(call.model, parsed.instances, parsed.parameters, caller)
-        self._store.require_room(asked.size)
+        self._store.require_room(caller.key, asked.size)
 
         async def work(asked: Asked) -> Finished:
             return Finished(asked.model.manifest, await self._serving.answer(asked, caller), signature(call))
 
-        stored = self._store.add(call.caller.key, asked.size, work(asked))
+        stored = self._store.add(caller.key, asked.size, work(asked))
         headers = {"location": _PATH + stored.id, "preference-applied": "respond-async", "retry-after": _POLL}
         return json_answer({"id": stored.id, "status": "pending"}, 202, headers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -24,6 +25,7 @@ from service.repository.registry import Registry
 
 Operation = Literal["predict", "explain", "generate", "activations", "explain-layer", "visualise"]
 Result = TypeVar("Result")
+_ERRAND_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +42,8 @@ class Call:
 
     @property
     def caller(self) -> Caller:
-        """The sender with this request's id: made only where somebody asks, as predictions don't."""
-        return replace(self.sender, request=self.id)
+        """The sender on a new errand, each time that somebody asks: predictions don't, an explanation does once."""
+        return replace(self.sender, request=self.id, errand=token_hex(_ERRAND_BYTES))
 
     @property
     def accept(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service.errors import BadRequest, DeadlineExceeded, Unavailable, WhyserveError
+from service.errors import BadRequest, DeadlineExceeded, ShareUsedUp, Unavailable, WhyserveError
 from service.explain.message import LENGTH_HEADER, Message, Reply
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def error_of(answer: httpx.Response) -> WhyserveError:
         classes += known.__subclasses__()
     by_code = {known.code: known for known in reversed(classes)}  # the most general class of a code takes a message alone
     kind = by_code.get(code, BadRequest if answer.status_code == 400 else WhyserveError)
-    if kind is Unavailable:
+    if kind in (Unavailable, ShareUsedUp):
         after = answer.headers.get("Retry-After", "1")
-        return Unavailable(message, int(after) if after.isdigit() else 1)
+        return kind(message, int(after) if after.isdigit() else 1)
     return kind(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from service.errors import NotFound, Unavailable
 from service.explain.endpoint import Endpoint, Lost, error_of, reply_of
 from service.explain.explainers import Explainers
+from service.explain.line import Line
 from service.explain.message import ROLE_HEADER, Message, Reply
 
 if TYPE_CHECKING:
@@ -23,18 +25,22 @@ _SETTING = "setting WHYSERVE_EXPLAINER_URL"
 
 
 class Forwarder(Explainers):
-    """Sends each message to `url`, at most `most` of them at once, with `key` where the explainer wants one.
+    """Sends each message to `url`, at most `most` of them at once, of one API key at most the part `share`, with `key` where the
+    explainer wants one.
+
+    How much work waits, and when to come back, only the explainer knows, whose line all predictors share: its 503 and 429 pass
+    through with their Retry-After. Here no key may take the places of all others.
 
     Each message has a connection of its own: behind one address there may be several replicas, and a connection that is kept
     would stay with one of them. An explanation costs far more than a connection.
     """
 
-    def __init__(self, url: str, key: str | None, *, most: int, timeout: float) -> None:
+    def __init__(self, url: str, key: str | None, *, most: int, share: float, timeout: float) -> None:
         super().__init__(timeout)
         self._url = url
         self._headers = {} if key is None else {"x-api-key": key}
         self._most = most
-        self._pending = 0
+        self._line = Line(most, share, 1, time.monotonic)
         self._endpoint: Endpoint | None = None
         self._stopped = False
 
@@ -50,7 +56,7 @@ class Forwarder(Explainers):
         """The explainer's answer; asked once more where the connection is lost before it has answered."""
         if self._stopped:
             raise Unavailable("the server is stopping")
-        with self._place():
+        with self._place(message):
             return await self._asked(self._connected(), message)
 
     async def _asked(self, endpoint: Endpoint, message: Message) -> Reply:
@@ -82,14 +88,12 @@ class Forwarder(Explainers):
         raise error
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._pending >= self._most:
-            raise Unavailable(f"{self._most} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)")
-        self._pending += 1
+    def _place(self, message: Message) -> Iterator[None]:
+        ticket = self._line.enter(message.caller, 0.0, message.deadline)
         try:
             yield
         finally:
-            self._pending -= 1
+            self._line.leave(ticket, done=False)
 
     def _connected(self) -> Endpoint:
         if self._endpoint is None:

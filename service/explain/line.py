@@ -159,7 +159,7 @@ class Line:
 def _together(one: Ticket, other: Ticket) -> bool:
     """Whether both are parts of one request: where that asks for more than its time allows its deadline says so, and coming
     back later wouldn't help."""
-    return bool(one.caller.request) and one.caller.request == other.caller.request
+    return bool(one.caller.errand) and one.caller.errand == other.caller.errand
 
 
 def _soon(seconds: float) -> int:

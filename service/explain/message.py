@@ -26,9 +26,9 @@ STALLED_HEADER = "Whyserve-Stalled"
 _ALIGNMENT = 8
 """The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
 
-CALLER_HEADER, INTERACTIVE_HEADER = "Whyserve-Caller", "Whyserve-Interactive"
-"""The fingerprint of the key that a predictor was asked with (empty: none was needed), and `Caller.interactive`."""
-_FINGERPRINT = re.compile(rb"([0-9a-f]{64})?")
+CALLER_HEADER, INTERACTIVE_HEADER, ERRAND_HEADER = "Whyserve-Caller", "Whyserve-Interactive", "Whyserve-Errand"
+"""The fingerprint of the key that a predictor was asked with (empty: none was needed), `Caller.interactive`, `Caller.errand`."""
+_FINGERPRINT, _ERRAND = re.compile(rb"([0-9a-f]{64})?"), re.compile(rb"[0-9a-f]{0,64}")
 
 Kind = Literal["status", "explain", "study"]
 
@@ -94,7 +94,8 @@ class Message:
     def sender(self) -> dict[str, str]:
         """Who asks, as HTTP headers: the line stands where the processes are, and shares and priorities with it."""
         named = {} if not self.caller.request else {"X-Request-Id": self.caller.request}
-        return {CALLER_HEADER: self.caller.key, INTERACTIVE_HEADER: str(self.caller.interactive).lower(), **named}
+        interactive = str(self.caller.interactive).lower()
+        return {CALLER_HEADER: self.caller.key, INTERACTIVE_HEADER: interactive, ERRAND_HEADER: self.caller.errand, **named}
 
     def encode(self) -> tuple[bytes, int | None]:
         """The body with the time that is left now as its `timeout`, and its header's length where tensors follow."""
@@ -167,9 +168,13 @@ def caller_from(headers: Mapping[bytes, bytes], sender: Caller) -> Caller:
     if key is None:
         return sender
     interactive = headers.get(INTERACTIVE_HEADER.lower().encode(), b"true")
-    if not _FINGERPRINT.fullmatch(key) or interactive not in (b"true", b"false"):
-        raise BadRequest(f"{CALLER_HEADER}: expected a SHA-256 in hexadecimal or nothing; {INTERACTIVE_HEADER}: true or false")
-    return Caller(key.decode(), interactive == b"true", sender.request)
+    errand = headers.get(ERRAND_HEADER.lower().encode(), b"")
+    if not _FINGERPRINT.fullmatch(key) or interactive not in (b"true", b"false") or not _ERRAND.fullmatch(errand):
+        raise BadRequest(
+            f"{CALLER_HEADER}: expected a SHA-256 in hexadecimal or nothing; {INTERACTIVE_HEADER}: true or false; "
+            f"{ERRAND_HEADER}: at most 64 hexadecimal digits"
+        )
+    return Caller(key.decode(), interactive == b"true", sender.request, errand.decode())
 
 
 def _split(body: bytes, header_length: int | None) -> tuple[dict[str, Any], memoryview]:

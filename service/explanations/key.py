@@ -26,9 +26,8 @@ def keys(model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array]
     parameters = to_wire(request)
     for name in ("timeout", "target", "targets"):
         parameters.pop(name, None)
-    common = blake2b(digest_size=32)
-    common.update(orjson.dumps([model.name, model.version, model.bundle.model_sha256, parameters], option=orjson.OPT_SORT_KEYS))
-    common.update(model.manifest.model_dump_json().encode())
+    common = blake2b(model.fingerprint, digest_size=32)
+    common.update(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS))
     for name, array in sorted(request.baseline.items()):
         _add(common, f"baseline.{name}", array)
     for name, array in sorted(request.reference.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 
 from service.codecs.instance import InstanceDecoder, Limits, graph_inputs
 from service.engine.batcher import Batcher, BatchReport
@@ -29,6 +30,8 @@ class LoadedModel:
     decoder: InstanceDecoder
     batcher: Batcher
     series: ModelSeries
+    fingerprint: bytes
+    """Of all that its explanations depend on: `fingerprint_of`."""
     inflight: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OPERATIONS, 0))
     """Requests being worked on, by operation; the metrics read it."""
 
@@ -78,9 +81,16 @@ class Loader:
             report=partial(_observe, series),
         )
         decoder = InstanceDecoder(manifest, bundle.location.folder, self.limits)
-        model = LoadedModel(bundle, manifest, session, decoder, batcher, series)
+        model = LoadedModel(bundle, manifest, session, decoder, batcher, series, fingerprint_of(manifest, bundle.model_sha256))
         self.metrics.watch(manifest.name, manifest.version, model.inflight)
         return model
+
+
+def fingerprint_of(manifest: Manifest, model_sha256: str) -> bytes:
+    """A BLAKE2b hash of 32 bytes over the model's file and its manifest (name, version, the hashes of its other files)."""
+    digest = blake2b(model_sha256.encode(), digest_size=32)
+    digest.update(manifest.model_dump_json().encode())
+    return digest.digest()
 
 
 def _check_declared(

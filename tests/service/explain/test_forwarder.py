@@ -12,7 +12,7 @@ from hashlib import sha256
 import pytest
 
 from service.caller import ANYONE, Caller
-from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, Unavailable, WhyserveError
+from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, ShareUsedUp, Unavailable, WhyserveError
 from service.explain.forwarder import Forwarder
 from service.explain.message import Message, caller_from
 
@@ -50,7 +50,7 @@ async def other_end(behave: Callable[[int, asyncio.StreamWriter], Awaitable[None
 
 
 def forwarder(other: Other, most: int = 4, key: str | None = None) -> Forwarder:
-    return Forwarder(f"http://127.0.0.1:{other.port}", key, most=most, timeout=60)
+    return Forwarder(f"http://127.0.0.1:{other.port}", key, most=most, share=0.5, timeout=60)
 
 
 def question(seconds: float = 10) -> Message:
@@ -94,7 +94,7 @@ async def test_a_connection_a_message_and_the_key_on_each() -> None:
 
 async def test_who_asks_travels_along() -> None:
     """The fingerprint of their key, not the key; the priority; the request's id."""
-    caller = replace(Caller.by_key(b"their own"), interactive=False, request="a-1")
+    caller = replace(Caller.by_key(b"their own"), interactive=False, request="a-1", errand="0f")
     async with other_end(answers()) as other:
         await forwarder(other).carry(replace(question(), caller=caller))
         await forwarder(other).carry(question())
@@ -106,6 +106,8 @@ async def test_who_asks_travels_along() -> None:
     assert caller_from({}, Caller("predictor")) == Caller("predictor")
     with pytest.raises(BadRequest, match="Whyserve-Caller"):
         caller_from({b"whyserve-caller": b"x"}, ANYONE)
+    with pytest.raises(BadRequest, match="Whyserve-Errand"):
+        caller_from({b"whyserve-caller": b"", b"whyserve-errand": b"mine"}, ANYONE)
 
 
 async def test_what_is_lost_on_the_way_is_asked_once_more() -> None:
@@ -130,6 +132,21 @@ async def test_silence_ends_at_the_deadline_and_takes_its_connection_along() -> 
         await asyncio.wait_for(other.left.wait(), 5)
 
 
+async def test_a_key_takes_its_share_of_the_connections_and_no_more() -> None:
+    ann, bob = Caller.by_key(b"ann"), Caller.by_key(b"bob")
+    async with other_end(hangs) as other:
+        ours = forwarder(other, most=4)
+        held = [asyncio.create_task(ours.carry(replace(question(), caller=ann))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(ShareUsedUp, match="KEY_SHARE"):
+            await ours.carry(replace(question(), caller=ann))
+        with pytest.raises(DeadlineExceeded):
+            await ours.carry(replace(question(0.1), caller=bob))
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+
 async def test_no_more_at_once_than_was_set() -> None:
     async with other_end(hangs) as other:
         ours = forwarder(other, most=1)
@@ -148,6 +165,7 @@ async def test_no_more_at_once_than_was_set() -> None:
     [
         (b"400 Bad Request", b'{"error": "parameter", "code": "bad_parameter"}', BadParameter, "parameter"),
         (b"503 Busy", b'{"error": "queue full", "code": "unavailable"}', Unavailable, "queue full"),
+        (b"429 Share", b'{"error": "queue share of this key", "code": "share_used_up"}', ShareUsedUp, "queue share"),
         (b"404 Not Found", b'{"error": "no model named", "code": "not_found"}', Unavailable, "no model named"),
         (b"401 Who", b'{"error": "a key", "code": "unauthorized"}', Unavailable, "EXPLAINER_KEY"),
         (b"403 No", b"<html>", Unavailable, "EXPLAINER_KEY"),

@@ -171,9 +171,12 @@ def test_estimates_follow_what_was_measured():
 
 
 def test_parts_of_one_request_do_not_stand_in_each_others_way(clock: Clock):
-    """What is too much for its own time ends at its deadline (504), not with the advice to come back later (503)."""
+    """What is too much for its own time ends at its deadline (504), not with the advice to come back later (503).
+
+    Which messages are one request's is this server's to say: an `X-Request-Id` that a client sends with all it asks joins nothing.
+    """
     queue = line(clock)
-    own, stranger = Caller(request="one"), Caller(request="another")
+    own, stranger = Caller(request="same", errand="1"), Caller(request="same", errand="2")
     queue.enter(own, 500, clock.now + 1)
     queue.enter(own, 500, clock.now + 1)
     with pytest.raises(Overloaded):

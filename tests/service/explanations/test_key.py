@@ -12,13 +12,14 @@ from support import bundle_named
 from service.errors import BadParameter
 from service.explain.methods import resolve
 from service.explanations.key import Key, keys
+from service.repository.loaded import fingerprint_of
 
 WINE = bundle_named("wine-mlp")
 ROWS = np.arange(22, dtype=np.float32).reshape(2, 11)
 
 
 def keyed(rows: Any = ROWS, *, sha256: str = "a", manifest: Any = WINE.manifest, features: Any = None, **parameters: Any) -> list[Key]:
-    model: Any = SimpleNamespace(name=manifest.name, version=1, manifest=manifest, bundle=SimpleNamespace(model_sha256=sha256))
+    model: Any = SimpleNamespace(fingerprint=fingerprint_of(manifest, sha256))
     request = resolve(WINE.manifest, parameters)
     if features is not None:
         object.__setattr__(request, "features", features)
@@ -38,6 +39,8 @@ def test_whatever_the_answer_depends_on_makes_another_key():
         keyed(),
         keyed(sha256="b"),
         keyed(manifest=other),
+        keyed(manifest=WINE.manifest.model_copy(update={"name": "another"})),
+        keyed(manifest=WINE.manifest.model_copy(update={"version": 2})),
         keyed(ROWS + np.float32(1e-6)),
         keyed(ROWS.astype(np.float64)),
         keyed(ROWS.view(np.int32)),
