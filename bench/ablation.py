@@ -12,8 +12,9 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from bench.captum import DEFAULT_STEPS, attributed, effort_for, fastest_size, smallest_steps
+from bench.captum import DEFAULT_STEPS, attributed, effort_for, fastest_size, reference
 from bench.contestants import Array, Contestant, contestants
+from bench.smallest import smallest_steps
 from bench.table import markdown
 from bench.timing import in_turns, one_core
 
@@ -42,9 +43,9 @@ def report(digits: int = 20, pictures: int = 2) -> str:
 
 def _stages(one: Contestant) -> list[str]:
     size = fastest_size(one, DEFAULT_STEPS)
-    seconds, rows = [], []
+    seconds, rows, effort = [], [], effort_for(one)
     for i in range(len(one.x)):
-        steps, _ = smallest_steps(one, i, effort_for(one))
+        steps, _ = smallest_steps(one, i, None if effort.exact else reference(one, i, effort)[1])
         own, chunk = int(one.ours(i).fields["rows"]), one.chunk(i)
         fixed, placed = ((np.arange(n) + 0.5) / n for n in (steps, own))  # where they are doesn't change what they cost
         works: list[Callable[[], object]] = [

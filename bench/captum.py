@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bench.contestants import TOLERANCE, Contestant, contestants
+from bench.smallest import MOST_STEPS, Slopes, slopes_of, smallest_steps
 from bench.table import markdown
 from bench.timing import in_turns, one_core, quartiles
 
@@ -27,9 +28,8 @@ DEFAULT_STEPS = 50
 _FEW = 16
 """Steps at which the passes of the smallest count are sized."""
 _SIZES = (8, 16, 32)
-_MOST_STEPS = 1000
-_NEAR = 3
-"""Times the tolerance: within it a number of steps is tried, whatever interpolation says."""
+_LONG = 100
+"""Steps from which on a run of a large network takes so long that a moment's noise doesn't matter: one round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ LARGE = Effort(rounds=2, reference=256, exact=False)
 _COSTLY = 10_000
 """Numbers of an instance from which on a network counts as large."""
 _JUDGED = 30
-"""Instances whose attributions are compared with a reference at most."""
+"""Instances of a small network whose attributions are compared with a reference at most."""
 
 
 def effort_for(one: Contestant) -> Effort:
@@ -82,7 +82,8 @@ def report(digits: int = 100, pictures: int = 4) -> str:
 _NOTE = f"""One explanation of the predicted class's logit from zero, tolerance {TOLERANCE:g}, one core, one thread, float32; ours as an
 explainer process answers (prediction, parity check and choice of nodes included), Captum on the plain torch module (a) at the
 smallest `n_steps` that reaches the tolerance for that input, found beforehand, (b) at its default {DEFAULT_STEPS} steps; each in one
-pass or in passes of the fastest size, whichever is faster. Ratios: median (quartiles)."""
+pass or in passes of the fastest size, whichever is faster. Least of {SMALL.rounds} rounds in turns; for a large network of {LARGE.rounds},
+of one where (a) is {_LONG} steps or more. Ratios: median (quartiles)."""
 
 
 def _times(runs: dict[str, list[Run]]) -> str:
@@ -103,7 +104,7 @@ def _times(runs: dict[str, list[Run]]) -> str:
         for name, done in runs.items()
     ]
     header = ("network", "n", "ours ms", "rows", "(a) ms", "steps", "(b) ms", "(a) / ours", "(b) / ours", "(a) faster")
-    return markdown((*header, f"(a) not reached in {_MOST_STEPS}"), rows)
+    return markdown((*header, f"(a) not reached in {MOST_STEPS}"), rows)
 
 
 def _quality(runs: dict[str, list[Run]]) -> str:
@@ -121,15 +122,15 @@ def measured(one: Contestant, effort: Effort) -> Iterator[Run]:
     few = fastest_size(one, _FEW, effort.rounds)
     many = fastest_size(one, DEFAULT_STEPS, effort.rounds) if effort.exact else few or _FEW  # large: more rows a pass are slower still
     for i in range(len(one.x)):
-        steps, reached = smallest_steps(one, i, effort)
+        wanted, known = reference(one, i, effort) if i < _JUDGED or not effort.exact else (None, None)
+        steps, reached = smallest_steps(one, i, known)
         works = [
             partial(_ours, one, i),
             partial(attributed, one, i, steps, few),
             partial(attributed, one, i, DEFAULT_STEPS, many),
         ]
-        ours, smallest, default = in_turns(works, effort.rounds)
+        ours, smallest, default = in_turns(works, effort.rounds if effort.exact or steps < _LONG else 1)
         found = [ours.result, smallest.result, default.result]
-        wanted = converged(one, i, effort) if i < _JUDGED else None
         yield Run(
             steps,
             reached,
@@ -163,52 +164,28 @@ def fastest_size(one: Contestant, steps: int, rounds: int = 2) -> int | None:
     return min(zip(timed, sizes, strict=True), key=lambda pair: pair[0].seconds)[1]
 
 
-def smallest_steps(one: Contestant, i: int, effort: Effort) -> tuple[int, bool]:
-    """The smallest number of Gauss-Legendre steps at which the sum of the attributions is within the tolerance, by the folded
-    twin (the same numbers to 1e-5, in half the time); from 64 on in steps of a tenth. False: not within _MOST_STEPS.
-
-    For a large network the slopes at the reference's midpoints, interpolated, say beforehand which numbers of steps are far
-    from the tolerance, and only the others are tried.
-    """
-    midpoints = _midpoints(effort)
-    known = None if effort.exact else slopes(one, i, midpoints)
-    steps = 1
-    while steps <= _MOST_STEPS:
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        nodes, weights = (nodes + 1) / 2, weights / 2
-        far = known is not None and one.completeness(i, float(np.interp(nodes, midpoints, known) @ weights)) > _NEAR * TOLERANCE
-        if not far and one.completeness(i, float(slopes(one, i, nodes) @ weights)) <= TOLERANCE:
-            return steps, True
-        steps += max(1, steps // 10) if steps >= 64 else 1
-    return _MOST_STEPS, False
-
-
-def slopes(one: Contestant, i: int, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,): how fast the target's logit rises at `fractions` of the path, a step's share of the sum of the attributions."""
-    passes = one.gradients(i, fractions, 8)
-    return np.concatenate([(g * one.point(i)).flatten(1).sum(1, dtype=torch.float64).numpy() for g in passes])
-
-
-def _midpoints(effort: Effort) -> NDArray[np.float64]:
-    return (np.arange(effort.reference) + 0.5) / effort.reference
-
-
-def converged(one: Contestant, i: int, effort: Effort) -> NDArray[np.float64]:
-    """(1, ..): the integral by so many midpoints."""
-    fractions = _midpoints(effort)
+def reference(one: Contestant, i: int, effort: Effort) -> tuple[NDArray[np.float64], Slopes | None]:
+    """The integral (1, ..) by so many midpoints, and, of a large network, the slopes there: the search for the smallest number of
+    steps begins with them."""
+    fractions = (np.arange(effort.reference) + 0.5) / effort.reference
     if effort.exact:
-        module, point, target = one.module.double(), one.point(i).double(), one.target(i)
-        total = torch.zeros_like(point)
-        for share in np.array_split(fractions, 20):
-            places = (point * torch.from_numpy(share).reshape(-1, *(1,) * (point.dim() - 1))).requires_grad_()
-            total += torch.autograd.grad(module(places)[:, target].sum(), places)[0].sum(0, keepdim=True)
-        one.module.float()
-    else:
-        total = torch.zeros_like(one.point(i)).double()
-        for found in one.gradients(i, fractions, 8):
-            total += found.double().sum(0, keepdim=True)
-        point = one.point(i).double()
-    return (total * point / effort.reference).numpy()
+        return _exact(one, i, fractions), None
+    total, rises = torch.zeros_like(one.point(i)).double(), []
+    for found in one.gradients(i, fractions, 8):
+        total += found.double().sum(0, keepdim=True)
+        rises.append(slopes_of(one, i, found))
+    return (total * one.point(i).double() / effort.reference).numpy(), Slopes(fractions, np.concatenate(rises))
+
+
+def _exact(one: Contestant, i: int, fractions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """In float64, by the plain module."""
+    module, point, target = one.module.double(), one.point(i).double(), one.target(i)
+    total = torch.zeros_like(point)
+    for share in np.array_split(fractions, 20):
+        places = (point * torch.from_numpy(share).reshape(-1, *(1,) * (point.dim() - 1))).requires_grad_()
+        total += torch.autograd.grad(module(places)[:, target].sum(), places)[0].sum(0, keepdim=True)
+    one.module.float()
+    return (total * point / len(fractions)).numpy()  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -72,16 +72,22 @@ class Contestant:
         return torch.from_numpy(self.x[i : i + 1].copy())
 
     def target(self, i: int) -> int:
-        return int(self.logits(self.x[i : i + 1])[0].argmax())
+        return int(self.answers[i].argmax())
+
+    @cached_property
+    def answers(self) -> Array:
+        """(n + 1, classes): the logits of each instance, the baseline's behind them."""
+        return np.concatenate([self.logits(x[None]) for x in (*self.x, np.zeros_like(self.x[0]))])
 
     def logits(self, x: Array) -> Array:
         """(N, classes) by ONNX Runtime."""
         return self.subject.served.run({self.input: x})[self.subject.outputs[0]]
 
-    def completeness(self, i: int, total: float) -> float:
-        """API.md's completeness error of attributions that add up to `total`, F by ONNX Runtime."""
-        f_b, f_x = (float(self.logits(x)[0, self.target(i)]) for x in (np.zeros_like(self.x[:1]), self.x[i : i + 1]))
-        return abs(total - (f_x - f_b)) / scale(f_x, f_b)
+    def completeness(self, i: int, total: float, spread: float = 0.0) -> float:
+        """API.md's completeness error of attributions that add up to `total`, F by ONNX Runtime; the least that it can be where the
+        sum may be off by `spread`."""
+        f_b, f_x = (float(self.answers[k, self.target(i)]) for k in (-1, i))
+        return max(0.0, abs(total - (f_x - f_b)) - spread) / scale(f_x, f_b)
 
     def gradients(self, i: int, fractions: Array, rows: int, forward: nn.Module | None = None) -> Iterator[Tensor]:
         """Gradients (rows, ..) of the target's logit at `fractions` of the straight path from zero to instance i, a pass at a time,
