@@ -39,6 +39,7 @@ from service.explain.forwarder import Forwarder
 from service.explain.methods.request import Limits as ExplainLimits
 from service.explain.pool import Pool, has_torch
 from service.explanations.cache import Cache
+from service.explanations.postponed import Postponed
 from service.explanations.shared import Shared
 from service.explanations.store import Store, StoreLimits
 from service.lifecycle import Lifecycle
@@ -105,7 +106,7 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
         await store.close()
         executor.shutdown(cancel_futures=True)
 
-    later = Later(serving, store) if settings.stored_explanations else None
+    later = Later(serving, store, Postponed(metrics)) if settings.stored_explanations else None
     v1, v2, torchserve = V1(serving, limits, later), V2(serving, limits), TorchServe(serving, limits)
     layers = Layers(serving, Representations(serving, limits, explaining), limits)
     app = _empty_app(prepare, explainers, end)

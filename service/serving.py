@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from service.explain.methods import ExplainRequest, available, resolve, resolve_
 from service.explain.methods.request import Limits, with_companions
 from service.explanations.asked import Asked, Explained
 from service.explanations.key import keys
+from service.explanations.postponed import Attempt
 from service.explanations.shared import Shared
 from service.generation import Rows, draw_missing, rows_to_generate
 from service.parameters import GenerateParameters, PredictParameters
@@ -32,6 +33,8 @@ from service.telemetry import Metrics, Stopwatch
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
+Ask = Callable[[Attempt[list[Explanation]], float], Awaitable[list[Explanation]]]
+"""How a question that may take so many seconds is asked: once, or as often as it takes."""
 
 AT_ONCE = 4
 """Questions of one request to the explainers at a time: methods, and instances of other shapes."""
@@ -55,6 +58,11 @@ class Generated:
 
     inputs: dict[str, Array]
     outputs: Outputs
+
+
+async def at_once(attempt: Attempt[list[Explanation]], seconds: float) -> list[Explanation]:
+    """Asked once: somebody waits, and would rather hear that there is no room than wait for it."""
+    return await attempt(seconds)
 
 
 class Serving:
@@ -119,8 +127,8 @@ class Serving:
         watch.lap("preprocess")
         return Asked(model, requests, instances)
 
-    async def answer(self, asked: Asked, caller: Caller = ANYONE) -> Explained:
-        """What was asked for, computed. Raises what `explain` raises."""
+    async def answer(self, asked: Asked, caller: Caller = ANYONE, ask: Ask = at_once) -> Explained:
+        """What was asked for, computed, each question for it by `ask`. Raises what `explain` and `ask` raise."""
         pool, model, requests, instances = self._explainers(), asked.model, asked.requests, asked.instances
         watch = Stopwatch(model.series)
         ran = await self.run(model, [i.tensors for i in instances])
@@ -132,28 +140,32 @@ class Serving:
             for request in requests
             for block in blocks
         ]
-        works = [partial(self._known, pool, model, request, block.feeds, caller) for request, block in questions]
+        works = [partial(self._known, pool, model, request, block.feeds, caller, ask) for request, block in questions]
         answers = iter(await all_of(works, self._at_once))
         by_method = [in_order(blocks, [next(answers) for _ in blocks]) for _ in requests]
         watch.lap("explain")
         return Explained(requests, instances, predictions, list(zip(*by_method, strict=True)))
 
     async def _known(
-        self, pool: Explainers, model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array], caller: Caller
+        self, pool: Explainers, model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array], caller: Caller, ask: Ask = at_once
     ) -> list[Explanation]:
         """One explanation a row of `feeds` (n, ..): known ones as they are, the others computed, once for all who ask just now."""
 
-        async def compute(places: list[int]) -> list[Explanation]:
+        async def compute(seconds: float, places: list[int]) -> list[Explanation]:
             whole = places == list(range(len(next(iter(feeds.values())))))
             rows = feeds if whole else {name: array[places] for name, array in feeds.items()}
-            theirs = request if whole else request.of_instances(places)
+            theirs = replace(request if whole else request.of_instances(places), timeout=seconds)
             answers = await pool.explain(model.name, model.version, rows, theirs, model.bundle.model_sha256, caller)
             self._count(model, request.method.name, answers)
             return answers
 
         long = sum(array.nbytes for array in feeds.values()) > _LONG
         wanted = await asyncio.to_thread(keys, model, request, feeds) if long else keys(model, request, feeds)
-        return await self._shared.explain(wanted, (request.timeout, caller.interactive), compute)
+
+        async def attempt(seconds: float) -> list[Explanation]:
+            return await self._shared.explain(wanted, (seconds, caller.interactive), partial(compute, seconds))
+
+        return await ask(attempt, request.timeout)
 
     async def _with_companions(self, model: LoadedModel, request: ExplainRequest) -> ExplainRequest:
         """The request with its baseline and reference decoded, within the budget for decoding."""

@@ -97,6 +97,9 @@ class Metrics:
         self.rejected = Counter("whyserve_rejected", "Requests refused before any work, by reason", ("reason",), registry=r)
         self.explain_wait = Histogram("whyserve_explain_wait_seconds", "In line for an explainer", buckets=_SECONDS, registry=r).labels()
         self.explain_work = Gauge("whyserve_explain_queue_work_seconds", "Estimated work that waits or runs", registry=r)
+        self.postponed = Gauge(
+            "whyserve_explain_postponed", "Asynchronous explanations that found no room in line and come back", registry=r
+        )
         self.explain_length = Gauge("whyserve_explain_queue_length", "Explanations in line", ("priority",), registry=r)
         self.explainers_alive = Gauge("whyserve_explainers_alive", "Explainer processes that answer", registry=r)
         self.explainer_replaced = Counter("whyserve_explainer_replaced", "Explainer processes replaced, by reason", ("reason",), registry=r)

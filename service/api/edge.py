@@ -24,7 +24,8 @@ from service.errors import BadRequest, Forbidden, Unauthorized, WhyserveError
 _OPEN = ("/v2/health/", "/metrics", "/docs", "/openapi.json", "/ping")
 _ADMIN = "/v2/repository/models/"
 _REFUSALS = {401: "no_key", 403: "forbidden", 413: "too_large", 429: "share_used_up", 503: "unavailable"}
-"""Statuses that refuse a request before any work, as the metrics name them where nobody below said a `refused` in the state."""
+"""Statuses that refuse a request before any work, as the metrics name them where nobody below said a `refused` in the state.
+What is `postponed` there comes back by itself."""
 _VERBS = (":predict", ":explain", ":generate", "/infer", "/explain")
 _TORCHSERVE = ("/predictions/", "/explanations/")
 _REMEMBERED = 1024
@@ -114,7 +115,7 @@ class Edge:
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN):
+                if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN) and not scope["state"].get("postponed"):
                     self._rejected.labels(scope["state"].get("refused") or _REFUSALS[message["status"]]).inc()
                 message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
             await send(message)

@@ -19,10 +19,10 @@ from service.api.answers import Answer, error_answer
 from service.api.bodies import Fields, HungUp, read_body
 from service.api.v2 import header_length, indexed, readiness
 from service.api.verbs import unless_hung_up
-from service.errors import UnknownChoice
+from service.errors import Overloaded, ShareUsedUp, UnknownChoice
 from service.explain.explainers import Explainers
 from service.explain.layers.studied import Operation
-from service.explain.message import LENGTH_HEADER, ROLE_HEADER, Kind, Message, caller_from, message_from
+from service.explain.message import LENGTH_HEADER, REFUSED_HEADER, ROLE_HEADER, Kind, Message, Reply, caller_from, message_from
 from service.repository.inventory import Inventory
 from service.telemetry import Metrics
 
@@ -55,19 +55,28 @@ class Relay:
         outcome = "ok"
         try:
             message = await self._message(scope, receive, location.name, location.version)
-            reply = await unless_hung_up(self._explainers.carry(message), receive)
+            reply = await self._carried(message, scope, receive)
             length = {} if reply.header_length is None else {LENGTH_HEADER.lower(): str(reply.header_length)}
             answer = Answer(reply.content, 200, reply.media_type, length)
         except HungUp:
             outcome = "cancelled"
             return
         except Exception as error:
-            answer = error_answer(error)
+            answer = _refusal(error)
             outcome = "client_error" if answer.status < 500 else "server_error"
         finally:
             self._metrics.requests.labels(*model, self._kind, outcome).inc()
         await _signed(answer).send(send)
         self._metrics.duration.labels(*model, self._kind).observe(perf_counter() - started)
+
+    async def _carried(self, message: Message, scope: Scope, receive: Receive) -> Reply:
+        """The reply. A refusal for want of room counts as one where somebody waits; others come back from their predictor."""
+        try:
+            return await unless_hung_up(self._explainers.carry(message), receive)
+        except (Overloaded, ShareUsedUp) as full:
+            scope["state"]["refused"] = getattr(full, "reason", None)
+            scope["state"]["postponed"] = not message.caller.interactive
+            raise
 
     async def _message(self, scope: Scope, receive: Receive, name: str, version: int) -> Message:
         """Raises TooLarge, BadRequest, BadParameter, UnknownChoice (operation), HungUp."""
@@ -123,6 +132,12 @@ def inventory_routes(inventory: Inventory) -> APIRouter:
         return [indexed(entry) for entry in inventory.registry]
 
     return router
+
+
+def _refusal(error: Exception) -> Answer:
+    """The error's answer, and of what the line is full where it is."""
+    answer = error_answer(error)
+    return replace(answer, headers=answer.headers | {REFUSED_HEADER.lower(): error.reason}) if isinstance(error, Overloaded) else answer
 
 
 def _signed(answer: Answer) -> Answer:

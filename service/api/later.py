@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,6 +19,7 @@ from service.api.verbs import Call
 from service.errors import Unavailable
 from service.explain.render.answer import drawable
 from service.explanations.asked import Asked
+from service.explanations.postponed import Postponed
 from service.explanations.store import Store, Stored
 from service.serving import Serving
 
@@ -39,11 +42,13 @@ def prefers_later(headers: Mapping[bytes, bytes]) -> bool:
 
 
 class Later:
-    """Asynchronous explanations over one Serving, kept on this replica only."""
+    """Asynchronous explanations over one Serving, kept on this replica only. What was accepted waits for room in the explainers' line
+    as long as its time lasts."""
 
-    def __init__(self, serving: Serving, store: Store[Finished]) -> None:
+    def __init__(self, serving: Serving, store: Store[Finished], postponed: Postponed) -> None:
         self._serving = serving
         self._store = store
+        self._postponed = postponed
 
     async def accept(self, call: Call, parsed: Parsed) -> Answer:
         """202 with the place where the answer will be. What can be seen to be wrong is refused here.
@@ -55,8 +60,11 @@ class Later:
         asked = await self._serving.prepare(call.model, parsed.instances, parsed.parameters, caller)
         self._store.require_room(caller.key, asked.size)
 
+        deadline = asyncio.get_running_loop().time() + asked.timeout
+
         async def work(asked: Asked) -> Finished:
-            return Finished(asked.model.manifest, await self._serving.answer(asked, caller), signature(call))
+            explained = await self._serving.answer(asked, caller, partial(self._postponed.ask, caller.key, deadline))
+            return Finished(asked.model.manifest, explained, signature(call))
 
         stored = self._store.add(caller.key, asked.size, work(asked))
         headers = {"location": _PATH + stored.id, "preference-applied": "respond-async", "retry-after": _POLL}

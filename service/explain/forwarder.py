@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from service.errors import NotFound, Unavailable
+from service.errors import NotFound, Overloaded, Unavailable
 from service.explain.endpoint import Endpoint, Lost, error_of, reply_of
 from service.explain.explainers import Explainers
 from service.explain.line import Line
-from service.explain.message import ROLE_HEADER, Message, Reply
+from service.explain.message import REFUSED_HEADER, ROLE_HEADER, Message, Reply
 
 if TYPE_CHECKING:
     import httpx
@@ -29,7 +29,12 @@ class Forwarder(Explainers):
     explainer wants one.
 
     How much work waits, and when to come back, only the explainer knows, whose line all predictors share: its 503 and 429 pass
-    through with their Retry-After. Here no key may take the places of all others.
+    through with their Retry-After. Here no key may take the places of all others, nor those nobody waits for all places.
+
+    It doesn't bound by estimated work, and rather sends tensors to be refused there. All that it could learn from is how fast answers
+    come to what it asks, and that says how much was asked and not how much could be done: after an hour of one question at a time eight
+    idle replicas look like one, and of a burst that they could do it would refuse most. An explainer's refusal says nothing of
+    the replica beside it, nor of a message with more time, of another key or of another priority.
 
     Each message has a connection of its own: behind one address there may be several replicas, and a connection that is kept
     would stay with one of them. An explanation costs far more than a connection.
@@ -85,6 +90,8 @@ class Forwarder(Explainers):
         error = error_of(answer)
         if isinstance(error, NotFound):
             raise Unavailable(f"the explainer hasn't this model: {error}", 5)
+        if isinstance(error, Unavailable) and (reason := answer.headers.get(REFUSED_HEADER)) is not None:
+            raise Overloaded(error.message, error.retry_after or 1, reason)
         raise error
 
     @contextmanager

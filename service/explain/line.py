@@ -5,14 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from service.caller import Caller
 from service.errors import Overloaded, ShareUsedUp
 
 AGEING = 30.0
-"""Seconds that an asynchronous explanation lets interactive ones go before it: it goes as if it had come so much later."""
+"""Seconds that an asynchronous explanation lets interactive ones go before it: it goes as if it had come so much later. It enters only
+where no more work waits before it, and half of the places are left to interactive ones: however many there are, they wait outside."""
 MEMORY = 30.0
 """Seconds over which the drain rate is taken: older work counts exponentially less."""
 PRIOR = 1.0
@@ -61,7 +62,8 @@ class Line:
     """At most `count` tickets, waiting or running, of which a key holds at most `share`.
 
     A ticket is given where what stands before it leaves it a chance within its own time; one key's work may take at most `share`
-    of that time. A key that holds nothing, and an empty line, always take one more. Interactive ones go first, FIFO within.
+    of that time. A key that holds nothing, and an empty line, always take one more. Interactive ones go first, FIFO within,
+    and find at least half of the places free of asynchronous ones.
     """
 
     def __init__(self, count: int, share: float, servers: int, clock: Callable[[], float]) -> None:
@@ -124,28 +126,47 @@ class Line:
             heapq.heapify(self._waiting)
 
     def _require_share(self, ticket: Ticket, left: float) -> None:
-        held = [other for other in self._all() if other.caller.key == ticket.caller.key] if ticket.caller.key else []
-        if not held:
-            return
-        places = max(1, int(self._share * self._count))
-        seconds = sum(other.work for other in held if not _together(other, ticket)) / self._drain.rate
-        if len(held) >= places:
-            raise ShareUsedUp(
-                f"{places} explanations of this key wait or run already (setting WHYSERVE_KEY_SHARE)", _soon(seconds / len(held))
-            )
+        for tickets, count in self._places(ticket):
+            held = [other for other in tickets if ticket.caller.key and other.caller.key == ticket.caller.key]
+            places = max(1, int(self._share * count))
+            if held and len(held) >= places:
+                why = f"{places} explanations of this key wait or run already (setting WHYSERVE_KEY_SHARE)"
+                raise ShareUsedUp(why, _soon(self._seconds(held) / len(held)))
+        seconds = self._seconds(other for other in self._before(ticket) if ticket.caller.key and other.caller.key == ticket.caller.key)
         if seconds > self._share * left:
             why = f"explanations of this key already take {seconds:.3g} s, its share of this one's time (setting WHYSERVE_KEY_SHARE)"
             raise ShareUsedUp(why, _soon(seconds - self._share * left))
 
     def _require_room(self, ticket: Ticket, left: float) -> None:
-        if len(self) >= self._count:
-            why = f"{self._count} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)"
-            raise Overloaded(why, _soon(self.work / len(self) / self._drain.rate), "queue_full")
-        before = (other for other in self._all() if other in self._running or other < ticket)
-        wait = sum(other.work for other in before if not _together(other, ticket)) / self._drain.rate
+        for tickets, count in self._places(ticket):
+            if len(tickets) >= count:
+                why = f"{count} explanations wait or run already (setting WHYSERVE_EXPLAINER_QUEUE)"
+                raise Overloaded(why, _soon(self._seconds(tickets) / len(tickets)), "queue_full")
+        wait = self._seconds(self._before(ticket))
         if wait > left:
             why = f"explanations that take about {wait:.3g} s are before this one, which has {max(left, 0):.3g} s (parameter 'timeout')"
             raise Overloaded(why, _soon(wait - left), "work_full")
+        if not ticket.caller.interactive:
+            ahead = self._seconds(other for other in self._before(ticket) if other not in self._running)
+            if ahead > AGEING:
+                why = f"explanations that take about {ahead:.3g} s wait before this asynchronous one, which enters when it is {AGEING:g} s"
+                raise Overloaded(why, _soon(ahead - AGEING), "work_full")
+
+    def _places(self, ticket: Ticket) -> Iterator[tuple[list[Ticket], int]]:
+        """The tickets that take places from this one, and how many places there are: all; and, where nobody waits for it, half of
+        them for its like."""
+        everyone = list(self._all())
+        yield everyone, self._count
+        if not ticket.caller.interactive:
+            yield [other for other in everyone if not other.caller.interactive], max(1, self._count // 2)
+
+    def _before(self, ticket: Ticket) -> Iterator[Ticket]:
+        """Whose work comes before this one's, without its own request's."""
+        return (other for other in self._all() if (other in self._running or other < ticket) and not _together(other, ticket))
+
+    def _seconds(self, tickets: Iterable[Ticket]) -> float:
+        """How long the work of these takes."""
+        return sum(ticket.work for ticket in tickets) / self._drain.rate
 
     def _all(self) -> Iterator[Ticket]:
         return itertools.chain(self._running, self._waiting)

@@ -23,6 +23,8 @@ ROLE_HEADER = "Whyserve-Role"
 """On every answer of a server that explains for others: what else answers at its address can be told from it."""
 STALLED_HEADER = "Whyserve-Stalled"
 """Of a process's readiness: seconds since any computation that runs took its last step, 0 when idle."""
+REFUSED_HEADER = "Whyserve-Refused"
+"""On the 503 of an explainer whose line is full: of what, as the metrics name it. What else is unavailable has none."""
 _ALIGNMENT = 8
 """The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
 
@@ -126,7 +128,7 @@ def message_of(
         return Message(kind, model, version, deadline, {"parameters": parameters}, operation=operation, caller=caller)
     body, length = encode_request(request)
     header, blobs = _split(body, length)
-    return Message(kind, model, version, deadline, header, blobs, operation, caller)
+    return Message(kind, model, version, deadline, _untimed(header), blobs, operation, caller)
 
 
 def message_from(
@@ -153,10 +155,9 @@ def message_from(
         raise BadRequest("the request's parameters: expected a JSON object")
     if kind == "study" and not {"parameters", "model_sha256"} <= parameters.keys():
         raise BadRequest("a study needs the parameters 'parameters' (JSON text) and 'model_sha256'")
-    rest = {name: value for name, value in parameters.items() if name != "timeout"}
     seconds = _seconds(parameters.get("timeout"), longest)
     _require_shapes(header.get("inputs", []))
-    return Message(kind, model, version, time.monotonic() + seconds, {**header, "parameters": rest}, blobs, operation, caller)
+    return Message(kind, model, version, time.monotonic() + seconds, _untimed(header), blobs, operation, caller)
 
 
 def caller_from(headers: Mapping[bytes, bytes], sender: Caller) -> Caller:
@@ -189,6 +190,12 @@ def _split(body: bytes, header_length: int | None) -> tuple[dict[str, Any], memo
     if not isinstance(header, dict):
         raise BadRequest("the request's header: expected a JSON object")
     return header, view[length:]
+
+
+def _untimed(header: dict[str, Any]) -> dict[str, Any]:
+    """The header without its timeout, which is the message's deadline from here on: the same question has the same header."""
+    parameters = {name: value for name, value in header.get("parameters", {}).items() if name != "timeout"}
+    return {**header, "parameters": parameters}
 
 
 def _seconds(microseconds: Any, longest: float) -> float:

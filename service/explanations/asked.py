@@ -26,6 +26,11 @@ class Asked:
     instances: list[Instance]
 
     @property
+    def timeout(self) -> float:
+        """Seconds that it may take."""
+        return max(request.timeout for request in self.requests)
+
+    @property
     def size(self) -> int:
         """About how many bytes it and its answer hold."""
         methods = len(self.requests)

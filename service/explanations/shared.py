@@ -72,12 +72,12 @@ class Shared:
         left = [key for key in missing if key not in theirs]
         if not left:
             return set()
-        self._metrics.cache_misses.inc(len(left))
         return {self._start(left, patience, compute([places[key] for key in left]))}
 
     def _start(self, keys: list[Key], patience: Hashable, computing: Coroutine[Any, Any, list[Explanation]]) -> _Flight:
         async def fly() -> Found:
             found = dict(zip(keys, await computing, strict=True))
+            self._metrics.cache_misses.inc(len(found))  # now, for what was refused was not computed
             for key, explanation in found.items():
                 self._cache.put(key, explanation)
             return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,38 @@ async def test_a_model_that_the_explainer_has_not(name: str, words: str, pair: t
 async def test_a_predictor_without_explanations_says_so() -> None:
     async with serving(role="predictor", explainers=0) as client:
         is_error(await client.post(WHY, json=BODY), 400, "turned off")
+
+
+async def test_an_asynchronous_explanation_waits_for_room_in_the_explainers_line() -> None:
+    """It isn't counted as refused, on either side: it was postponed."""
+    later = {"prefer": "respond-async"}
+    with started("--role", "explainer", "--explainer-queue", "1") as explainer:
+        became_ready(explainer)
+        to_it = {"explainer_url": explainer.url, "explanation_cache_mib": 0}
+        async with serving(role="predictor", explainers=1, **to_it) as client, httpx.AsyncClient(base_url=explainer.url) as direct:
+            long = (await client.post(f"{REVIEWS.v1}:explain", json=LONG, headers=later)).headers["location"]
+            await shows(direct, lambda page: "whyserve_explain_queue_work_seconds 0.0" not in page)
+            waiting = (await client.post(WHY, json=BODY, headers=later)).headers["location"]
+            page = await shows(direct, lambda page: 'operation="explain",outcome="server_error"} 1.0' in page)
+            assert "whyserve_rejected_total{" not in page
+            assert (await client.get(waiting)).status_code == 202
+            is_error(await client.post(WHY, json=BODY), 503, "WHYSERVE_EXPLAINER_QUEUE")
+            for server in (direct, client):
+                await shows(server, lambda page: 'whyserve_rejected_total{reason="queue_full"} 1.0' in page)
+            assert (await client.delete(long)).status_code == 204
+            await shows(client, lambda page: "whyserve_explain_postponed 0.0" in page)
+            async with asyncio.timeout(60):
+                while (answer := await client.get(waiting)).status_code == 202:  # noqa: ASYNC110  # as clients do
+                    await asyncio.sleep(0.1)
+            assert answer.status_code == 200, answer.text
+
+
+async def shows(client: httpx.AsyncClient, condition: Callable[[str], bool]) -> str:
+    """The metrics, once they are so."""
+    async with asyncio.timeout(60):
+        while not condition(page := (await client.get("/metrics")).text):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return page
 
 
 # ------------------------------------------------------------------------------------------------- what an explainer answers

@@ -148,6 +148,76 @@ async def test_another_key_sees_nothing_and_a_full_store_refuses():
         accepted(await client.post(f"{WINE.v1}:explain", json=body, headers=LATER | two))
 
 
+# ------------------------------------------------------------------------------------------------------ waiting for room
+
+CROWDED = {"explainers": 1, "explainer_queue": 1, "explanation_cache_mib": 0}
+"""A line with one place."""
+ONE_LONG = {"instances": ["a very long film " * 100], "parameters": {"tolerance": 1e-9, "max_steps": 1000}}
+"""Takes it for many seconds."""
+
+
+async def shown(client: httpx.AsyncClient, name: str) -> float:
+    page = (await client.get("/metrics")).text
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
+
+
+async def became(client: httpx.AsyncClient, name: str, value: float) -> None:
+    async with asyncio.timeout(60):
+        while await shown(client, name) != value:  # noqa: ASYNC110  # as a monitor does
+            await asyncio.sleep(0.05)
+
+
+async def occupied(client: httpx.AsyncClient) -> str:
+    """The place of an asynchronous explanation that fills the line."""
+    location = accepted(await client.post(f"{TEXTS.v1}:explain", json=ONE_LONG, headers=LATER))
+    async with asyncio.timeout(60):
+        while not await shown(client, "whyserve_explain_queue_work_seconds"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return location
+
+
+async def computed(client: httpx.AsyncClient, location: str) -> httpx.Response:
+    async with asyncio.timeout(60):
+        while (response := await client.get(location)).status_code == 202:  # noqa: ASYNC110  # as clients do
+            await asyncio.sleep(0.05)
+    return response
+
+
+async def test_what_was_accepted_waits_for_room_and_is_computed_once() -> None:
+    methods = {"method": "integrated_gradients,saliency,input_x_gradient"}
+    bodies = [{"instances": [WINE.instance(number)], "parameters": methods} for number in range(2)]
+    async with serving(**CROWDED) as client:
+        long = await occupied(client)
+        waiting = [accepted(await client.post(f"{WINE.v1}:explain", json=body, headers=LATER)) for body in bodies]
+        is_error(await client.post(f"{WINE.v1}:explain", json=bodies[0]), 503, "WHYSERVE_EXPLAINER_QUEUE")  # somebody waits: at once
+        await became(client, "whyserve_explain_postponed", 2)
+        assert [(await client.get(location)).status_code for location in waiting] == [202, 202]
+        assert (await client.delete(long)).status_code == 204
+        for location in waiting:
+            response = await computed(client, location)
+            assert response.status_code == 200, response.text
+            assert len(response.json()["explanations"]) == 3
+        assert await shown(client, "whyserve_explain_duration_seconds_count{") == 2 * 3
+        assert await shown(client, "whyserve_rejected_total{") == 1  # the one that was
+
+
+async def test_deleting_one_that_waits_for_room_and_the_end_of_its_time() -> None:
+    body = {"instances": [WINE.instance()], "parameters": {"timeout": 1.5}}
+    async with serving(**CROWDED) as client:
+        long = await occupied(client)
+        impatient = accepted(await client.post(f"{WINE.v1}:explain", json=body, headers=LATER))
+        deleted = accepted(await client.post(f"{WINE.v1}:explain", json={"instances": [WINE.instance()]}, headers=LATER))
+        await became(client, "whyserve_explain_postponed", 2)
+        assert (await client.delete(deleted)).status_code == 204
+        await became(client, "whyserve_explain_postponed", 1)
+        is_error(await computed(client, impatient), 504, "timeout", "WHYSERVE_EXPLAINER_QUEUE")
+        await became(client, "whyserve_explain_postponed", 0)
+        left = accepted(await client.post(f"{WINE.v1}:explain", json={"instances": [WINE.instance()]}, headers=LATER))
+        await became(client, "whyserve_explain_postponed", 1)
+        assert (await client.get(long)).status_code == (await client.get(left)).status_code == 202
+    # and here the server has stopped, with one that ran and one that waited
+
+
 async def test_turned_off_it_is_a_preference_that_is_not_followed():
     async with serving(stored_explanations=0) as client:
         is_error(await client.post(f"{WINE.v1}:explain", json={"instances": [WINE.instance()]}, headers=LATER), 400, "EXPLAINERS")

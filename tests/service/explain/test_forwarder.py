@@ -12,7 +12,7 @@ from hashlib import sha256
 import pytest
 
 from service.caller import ANYONE, Caller
-from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, ShareUsedUp, Unavailable, WhyserveError
+from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, Overloaded, ShareUsedUp, Unavailable, WhyserveError
 from service.explain.forwarder import Forwarder
 from service.explain.message import Message, caller_from
 
@@ -182,6 +182,19 @@ async def test_errors_are_as_they_were_raised_or_this_servers_own(
     assert not isinstance(caught.value, NotFound)
     if "queue" in words:
         assert caught.value.retry_after == 7
+
+
+async def test_a_full_line_is_told_from_other_trouble() -> None:
+    """Asynchronous explanations come back to the one and not to the other."""
+    body = b'{"error": "no room", "code": "unavailable"}'
+    async with other_end(answers(b"503 Busy", body, b"retry-after: 7\r\nwhyserve-refused: work_full\r\n")) as other:
+        with pytest.raises(Overloaded, match="no room") as caught:
+            await forwarder(other).carry(question())
+    assert (caught.value.retry_after, caught.value.reason) == (7, "work_full")
+    async with other_end(answers(b"503 Busy", body, b"retry-after: 7\r\n")) as other:
+        with pytest.raises(Unavailable, match="no room") as other_trouble:
+            await forwarder(other).carry(question())
+    assert not isinstance(other_trouble.value, Overloaded)
 
 
 async def test_what_is_no_explainer_is_told_from_one() -> None:

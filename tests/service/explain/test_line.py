@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -127,6 +128,48 @@ def test_a_key_holds_its_share_of_the_work(clock: Clock):
         queue.enter(ANN, 0.1, clock.now + 60)
     assert caught.value.retry_after == 10  # 40 s held, half of 60 allowed
     queue.enter(BOB, 0.1, clock.now + 60)
+
+
+def test_what_stands_behind_it_is_not_held_against_a_keys_share(clock: Clock):
+    """Else whoever asks for much asynchronously could ask for nothing while somebody waits."""
+    queue = line(clock, count=100)
+    queue.enter(replace(ANN, interactive=False), 40, clock.now + 600)
+    queue.enter(ANN, 0.1, clock.now + 60)
+
+
+def test_asynchronous_ones_leave_half_of_the_places(clock: Clock):
+    queue = line(clock, count=4)
+    for _ in range(2):
+        queue.enter(LATER, 0.1, clock.now + 600)
+    with pytest.raises(Overloaded, match=r"^2 explanations") as caught:
+        queue.enter(LATER, 0.1, clock.now + 600)
+    assert caught.value.reason == "queue_full"
+    for _ in range(2):
+        queue.enter(ANYONE, 0.1, clock.now + 60)
+    with pytest.raises(Overloaded, match=r"^4 explanations"):
+        queue.enter(ANYONE, 0.1, clock.now + 60)
+
+
+def test_of_them_a_key_holds_its_share(clock: Clock):
+    queue = line(clock, count=8)
+    ann, bob = (replace(caller, interactive=False) for caller in (ANN, BOB))
+    for _ in range(2):
+        queue.enter(ann, 0.1, clock.now + 600)
+    with pytest.raises(ShareUsedUp):
+        queue.enter(ann, 0.1, clock.now + 600)
+    for _ in range(2):
+        queue.enter(bob, 0.1, clock.now + 600)
+
+
+def test_asynchronous_ones_enter_when_they_need_not_age_past_those_who_wait(clock: Clock):
+    queue = line(clock)
+    queue.start(queue.enter(LATER, 400, clock.now + 600))  # what runs keeps nobody from an idle process
+    queue.enter(LATER, AGEING + 5, clock.now + 600)
+    with pytest.raises(Overloaded) as caught:
+        queue.enter(LATER, 1, clock.now + 600)
+    assert caught.value.reason == "work_full"
+    assert caught.value.retry_after == 5
+    queue.enter(ANYONE, 1, clock.now + 600)
 
 
 def test_without_keys_there_are_no_shares(clock: Clock):

@@ -53,6 +53,15 @@ def test_without_a_timeout_it_is_the_longest():
             message_from(body, length, "explain", "cnn", 1, 60)
 
 
+def test_the_same_question_has_the_same_header_whatever_its_timeout():
+    """What has ended two explainers is known by it."""
+    questions = [
+        message_of("explain", "cnn", 1, 0, InferRequest({"x": PIXELS}, parameters={"method": "saliency", "timeout": timeout}))
+        for timeout in (1, 2)
+    ]
+    assert questions[0].header == questions[1].header
+
+
 def test_a_study_without_tensors_is_its_parameters():
     message = message_of(
         "study", "cnn", 1, time.monotonic() + 5, InferRequest({}, parameters={"parameters": "{}", "model_sha256": "f"}), "layers"

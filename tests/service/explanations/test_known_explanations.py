@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -72,18 +73,18 @@ def test_who_asks_for_the_same_joins_and_stays_when_the_first_hangs_up(client: h
     assert client.post(path, json={"instances": ["fun"]}).status_code == 200  # the explainer is there
     before = {name: counted(client, name) for name in ("misses_total", "joined_total")}
 
-    def wait_for(name: str) -> None:
+    def wait_for(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
-        while counted(client, name) != before[name] + 3:
-            assert time.monotonic() < deadline, name
+        while not condition():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
 
     with ThreadPoolExecutor(1) as other:
         with socket.create_connection(("127.0.0.1", server.port()), 10) as connection:
             connection.sendall(head.encode() + body)
-            wait_for("misses_total")
+            wait_for(lambda: "whyserve_explain_queue_work_seconds 0.0" not in client.get("/metrics").text)
             joining = other.submit(httpx.post, server.url + path, content=body, headers={"content-type": "application/json"}, timeout=70)
-            wait_for("joined_total")
+            wait_for(lambda: counted(client, "joined_total") == before["joined_total"] + 3)
         answer = joining.result()
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["explanations"]) == 3

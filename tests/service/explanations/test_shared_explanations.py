@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import BadParameter, WhyserveError
+from service.errors import BadParameter, Overloaded, WhyserveError
 from service.explain.answer import Explanation
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
@@ -136,6 +136,18 @@ async def test_a_share_that_anothers_key_used_up_is_not_held_against_who_joined(
     with pytest.raises(ShareUsedUp):
         await first
     assert len(await second) == 1
+
+
+async def test_what_was_refused_does_not_count_as_computed():
+    both, metrics = shared()
+    computing = Computing()
+    computing.go.set()
+    for error in (Overloaded("no room"), Overloaded("no room"), None):
+        computing.error = error
+        (asked,) = await begun(both.explain([b"a", b"b"], 60, computing))
+        await asyncio.wait([asked])
+        assert asked.exception() is error
+    assert value(metrics, "misses_total") == 2
 
 
 def test_the_least_recently_used_go_and_the_bytes_are_bounded():
