@@ -64,6 +64,11 @@ class _Queue:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(at, self._call) if self._waiting else None
 
+    def hasten(self) -> None:
+        """Calls the first now, whatever it was told."""
+        if (now := asyncio.get_running_loop().time()) < self._opens:
+            self.open(now)
+
     def _call(self) -> None:
         waiter = heapq.heappop(self._waiting)
         if not waiter.turn.done():
@@ -127,9 +132,9 @@ class Postponed:
                 del self._queues[key]
 
     def _room(self) -> None:
-        """One has left the line: whoever waits longest may try, whatever it was told."""
-        if self._queues:
-            min(self._queues.values(), key=lambda queue: queue.first).open(asyncio.get_running_loop().time())
+        """One has left the line: whoever waits longest may try."""
+        if queues := [queue for queue in self._queues.values() if queue]:  # one may have been called and not have left yet
+            min(queues, key=lambda queue: queue.first).hasten()
 
 
 def _no_room(refused: Exception | None) -> DeadlineExceeded:

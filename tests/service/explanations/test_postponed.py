@@ -153,3 +153,26 @@ async def test_who_is_cancelled_leaves_its_place_to_the_next():
     await asyncio.wait_for(asyncio.gather(inside, third), 20)
     assert room.entered == ["a", "c"]
     assert waiting(metrics) == 0
+
+
+async def test_several_that_are_done_at_about_the_same_time_call_one_that_waits():
+    postponed, room = Postponed(Metrics()), Room(0, retry_after=600)
+    ends = [asyncio.Event() for _ in range(10)]
+
+    def inside(end: asyncio.Event) -> Callable[[float], Awaitable[str]]:
+        async def ask(_: float) -> str:
+            await end.wait()
+            return "done"
+
+        return ask
+
+    running = [asyncio.create_task(postponed.ask("", until(60), inside(end), 60)) for end in ends]
+    await asyncio.sleep(0)
+    (waiter,) = await begun(postponed, room, "a")
+    room.free = 1
+    room.gone.set()
+    for end in ends:
+        end.set()
+        await asyncio.sleep(0)
+    assert await asyncio.wait_for(asyncio.gather(*running), 20) == ["done"] * 10
+    assert await asyncio.wait_for(waiter, 20) == "answer of a"
