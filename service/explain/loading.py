@@ -21,9 +21,9 @@ from service.explain.attribution.problem import Problem
 from service.explain.cancel import Token
 from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.case import Case
-from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows
+from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows, turns
 from service.explain.detect import attribute_at, ending
-from service.explain.memory import Saved, rows_within
+from service.explain.memory import Saved, rows_within, trim
 from service.explain.methods import find, require, resolve
 from service.explain.pace import fastest
 from service.explain.parity import limit, parity_error
@@ -60,7 +60,10 @@ def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: L
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
     subject = _tried(model, manifest, threads)
-    chunk, reference = _fastest(model, subject, memory), read(location.folder, manifest)
+    row = trial_inputs(manifest, subject.served.inputs, model, 1)
+    del model
+    trim()  # the file's copy of the weights, and others that building took, before the first passes take memory
+    chunk, reference = _fastest(subject, row, memory), read(location.folder, manifest)
     made = replace(subject, passes=Passes(lane or Lane()), chunk=chunk, reference=reference)
     return replace(made, course=_course(made, memory))
 
@@ -71,7 +74,7 @@ def _course(subject: Subject, memory: int) -> Course | None:
     method = find("integrated_gradients")
     if not subject.status.usable:
         return None
-    request, vectors = resolve(subject.manifest, {"method": method.name}), []
+    request, found = resolve(subject.manifest, {"method": method.name}), []
     described, call = None, 0.0
     try:
         require(method, subject.status)
@@ -81,30 +84,35 @@ def _course(subject: Subject, memory: int) -> Course | None:
             case = Case(subject, request, feeds, None, Token(), memory)
             if i >= OF_LARGE and case.bytes_a_row > LARGE:
                 break
-            vectors.append(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS))
+            found.append(turns(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS)))
             described = case.baseline.described
             call = calls_in_rows(len(subject.segment((case.scalar.tensor,)).program.steps), case.bytes_a_row)
     except (Untrusted, WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return None  # what typical instances can't tell, every explanation finds out itself
-    return Course.of(described, vectors, call) if vectors else None
+    return Course.of(described, found, call) if found else None
 
 
-def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
-    """Rows of gradients a pass, where several can share one. 1 where random inputs aren't inputs that the model takes."""
+def _fastest(subject: Subject, row: Arrays, memory: int) -> int:
+    """Rows of gradients a pass, where several can share one, by repeating a trial row (1, ..). 1 where that is none that the model
+    takes."""
     if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
         return 1
     saved = Saved()
 
     def run(rows: int) -> None:
-        feeds = trial_inputs(subject.manifest, subject.served.inputs, model, rows)
-        _with_gradients(subject, feeds, subject.served.run(feeds))
+        _with_gradients(subject, *(_repeated(arrays, rows) for arrays in (row, ran)))
 
     try:
+        ran = subject.served.run(row)  # one row: ONNX Runtime would keep the memory of a large batch
         with saved.counting(subject.weights):
             run(1)
         return fastest(run, rows_within(memory, saved.bytes))
     except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return 1
+
+
+def _repeated(arrays: Arrays, rows: int) -> dict[str, NDArray[Any]]:
+    return {name: np.repeat(array, rows, 0) if array.ndim else array for name, array in arrays.items()}
 
 
 def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
