@@ -49,6 +49,8 @@ class Subject:
     """Rows of gradients at which a pass is fastest here."""
     row_bytes: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
     """What autograd keeps of a row, by the shapes of attributed tensors and `others`, as far as seen."""
+    baseline_outputs: dict[tuple[tuple[float, ...], tuple[tuple[int, ...], ...], str], float] = field(default_factory=dict)
+    """F where the attributed tensors are filled with numbers, by these, the tensors' shapes and F, as far as seen."""
     passes: Passes = field(default_factory=lambda: Passes(Lane()))
     """Where explanations that run side by side have their rows computed."""
     course: Course | None = None

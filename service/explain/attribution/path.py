@@ -18,8 +18,8 @@ from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsP
 FEWEST_NODES = 64
 """However little memory there is for their vectors."""
 SPREAD = 10
-"""Times the tolerance is how far the attributions may be from the integral, by estimate. A sum misses less than a vector: the
-elements' errors cancel in it."""
+"""Times the tolerance is, where nothing else is asked for, how far the attributions may be from the integral, by estimate. A sum
+misses less than a vector: the elements' errors cancel in it."""
 
 
 def run(case: Case) -> Found:
@@ -35,7 +35,7 @@ def run(case: Case) -> Found:
     goal = Goal(
         rise=case.instance_output - case.baseline.output,
         allowed=tolerance * relative_to,
-        spread=SPREAD * tolerance,
+        spread=parameters.integration_tolerance or SPREAD * tolerance,
         most=min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
         trusted=not (case.subject.status.straight_through or case.subject.status.gradient_gaps),
     )
@@ -47,7 +47,7 @@ def run(case: Case) -> Found:
         "uncalibrated_error": abs(integral.missed) / relative_to,
         "forward_rows": len(known),
     }
-    chosen = {"rule": "midpoints, adaptive, calibrated", "tolerance": tolerance}
+    chosen = {"rule": "midpoints, adaptive, calibrated", "tolerance": tolerance, "integration_tolerance": goal.spread}
     return Found(
         problem.attributions(_split(problem, integral)),
         integral.steps,
@@ -66,7 +66,7 @@ def _by_captum(case: Case, problem: Problem, steps: int, compared: dict[str, Any
     captum = captum_class(case.request.method)(problem.reordered)
     point, baseline = problem.of_active(case.point), problem.of_active(case.baseline.point)
     found = captum.attribute(point, baseline, None, problem.arguments, steps, internal_batch_size=case.rows)
-    chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None}
+    chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None, "integration_tolerance": None}
     return Found(problem.attributions(first_rows(found)), steps, steps, parameters=chosen, **compared)
 
 
