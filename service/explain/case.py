@@ -21,7 +21,7 @@ from service.explain.methods.request import ExplainRequest
 from service.explain.once import once
 from service.explain.parity import parity_error
 from service.explain.scalar import Scalar
-from service.explain.subject import Subject, attributed
+from service.explain.subject import Form, Subject, attributed
 from service.manifest import Output
 
 Array = NDArray[Any]
@@ -83,6 +83,10 @@ class Case:
         self.target = target
         self.token = token
         self.memory = memory
+        self.form: Form = "folded"
+        """Of the twin, that gradients are asked of."""
+        self.rounding = 0.0
+        """How far gradients in mixed precision are off, relative (L2), as the instance's showed."""
         self.ran = subject.served.run(feeds)
         """What the served model answered: outputs and attributed tensors."""
         name = request.parameters.output or subject.manifest.outputs[0].name
@@ -141,6 +145,12 @@ class Case:
         """The same case in another time."""
         other = copy.copy(self)
         other.token = token
+        return other
+
+    def in_form(self, form: Form) -> Case:
+        """The same case, gradients asked of another form of the twin."""
+        other = copy.copy(self)
+        other.form, other.rounding = form, 0.0
         return other
 
     def neighbour(self, point: Tensors) -> Case:
@@ -220,7 +230,7 @@ class Case:
         rows = len(point[0])
         others = tuple(t.expand(rows, *t.shape[1:]) for t in self.others)
         block = _Rows((*point, *others), rows, self.scalar, ends_at_instance)
-        key = ("gradients", self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
+        key = ("gradients", self.form, self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
         passed = self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
         if passed.outputs is not None:
             self.__dict__["parity"] = self._differs(passed.outputs)
@@ -232,7 +242,7 @@ class Case:
         leaves = [t.detach().requires_grad_() for t in tensors[: len(self.point)]]
         names = tuple(dict.fromkeys((self.scalar.tensor, *(self.subject.outputs if any(b.checked for b in blocks) else ()))))
         with torch.enable_grad():
-            ran = dict(zip(names, self.subject.segment(names)(*leaves, *tensors[len(leaves) :]), strict=True))
+            ran = dict(zip(names, self.subject.segment(names, form=self.form)(*leaves, *tensors[len(leaves) :]), strict=True))
             sizes = [block.rows for block in blocks]
             scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(ran[self.scalar.tensor], sizes), strict=True)]
         found = torch.autograd.grad(scores, leaves, allow_unused=True)

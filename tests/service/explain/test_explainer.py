@@ -18,6 +18,8 @@ from service.explain.cancel import Cancelled, Token
 from service.explain.explainer import explain
 from service.explain.methods import resolve
 from service.explain.subject import Subject
+from service.explain.twin import mixed
+from service.explain.twin.mixed import Mixed
 
 MEMORY = 64 << 20
 
@@ -142,6 +144,41 @@ def test_how_near_to_the_integral_it_shall_be_can_be_asked_for(subjects, cnn_mod
         distances[asked] = np.mean([relative(one.attributions["image"], e) for one, e in zip(found, expected, strict=True)])
     assert rows[0.02] > rows[None] >= rows[1.0]
     assert distances[0.02] < distances[1.0]
+
+
+def rounded(subject: Subject, by: float = 1.0) -> Subject:
+    """With gradients in mixed precision, as a machine has it where that is faster; `by` spoils it."""
+    twin = mixed(subject.twin)
+    assert twin is not None
+    for module in twin.modules():
+        if isinstance(module, Mixed):
+            module.rounded *= by
+    return dataclasses.replace(subject, mixed=twin, segments={})
+
+
+def test_mixed_precision_reaches_the_tolerance_and_says_so(subjects, cnn_module, images) -> None:
+    expected = IntegratedGradients(cnn_module).attribute(torch.from_numpy(images), target=7, n_steps=1000).numpy()
+    subject = rounded(subjects["cnn"])
+    for mine, theirs in zip(ask(subject, {"image": images}, target="7"), expected, strict=True):
+        assert mine.fields["precision"] == "bfloat16"
+        assert mine.fields["converged"]
+        assert mine.fields["completeness_error"] <= 0.01
+        assert mine.fields["parity_error"] <= 1e-4
+        assert relative(mine.attributions["image"], theirs) <= 2 * mine.fields["integration_error"] <= 0.2
+    (exact,) = ask(subject, {"image": images[:1]}, target="7", precision="float32")
+    (without,) = ask(subjects["cnn"], {"image": images[:1]}, target="7")
+    assert exact.fields["precision"] == without.fields["precision"] == "float32"
+    np.testing.assert_array_equal(exact.attributions["image"], without.attributions["image"])
+    (tight,) = ask(subject, {"image": images[:1]}, target="7", integration_tolerance=0.01, max_steps=1000)
+    assert tight.fields["precision"] == "float32"  # its rounding alone would be too much
+
+
+def test_mixed_precision_that_is_too_far_off_is_done_again_in_float32(subjects, images) -> None:
+    (found,) = ask(rounded(subjects["cnn"], by=1.1), {"image": images[:1]}, target="7")
+    (wanted,) = ask(subjects["cnn"], {"image": images[:1]}, target="7")
+    assert found.fields["precision"] == "float32"
+    np.testing.assert_array_equal(found.attributions["image"], wanted.attributions["image"])
+    assert found.fields["integration_error"] == wanted.fields["integration_error"]
 
 
 def test_a_filled_baselines_output_is_asked_once_for_each_target_and_number(subjects, images, monkeypatch) -> None:
