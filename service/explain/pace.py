@@ -58,7 +58,7 @@ def pace_of(subject: Subject, row: Arrays, memory: int) -> Pace:
         def run(rows: int) -> None:
             with_gradients(subject, _repeated(row, rows), _repeated(ran, rows))
 
-        chunk = fastest(run, rows_within(memory, saved.bytes))
+        chunk = fastest(run, rows_within(memory, saved.bytes, PASSES[-1]))
         return Pace(chunk, _mixed(subject, _repeated(row, chunk), _repeated(ran, chunk)) if saved.bytes >= WEIGHTY else None)
     except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return slow

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
-PASSES = (1, 2, 4, 8, 16, 32)
-"""Rows of gradients that a pass may have."""
+PASSES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Rows of gradients that a pass may have: of one explanation, or of several where a small network's calls cost more than its rows."""
 Form = Literal["folded", "faithful", "mixed"]
 DEFAULT_MEMORY = 64 * 2**20
 

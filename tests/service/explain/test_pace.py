@@ -23,7 +23,7 @@ class Clock:
 @pytest.mark.parametrize(
     ("seconds", "most", "expected"),
     [
-        (lambda n: 10.0 + n, 1000, 32),  # calls are dear: the more rows the better
+        (lambda n: 10.0 + n, 1000, 128),  # calls are dear: the more rows the better
         (lambda n: 10.0 + n, 10, 8),  # no more than fit
         (lambda n: float(n), 1000, 1),  # a row costs the same everywhere: the least memory
         (lambda n: 3.0 + n + n * n / 8, 1000, 4),  # caches run over
@@ -33,7 +33,7 @@ class Clock:
 def test_the_size_of_the_least_time_a_row(monkeypatch, seconds, most, expected) -> None:
     clock = Clock(seconds)
     monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
-    costs = {n: seconds(n) / n for n in (1, 2, 4, 8, 16, 32) if n <= max(1, most)}
+    costs = {n: seconds(n) / n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= max(1, most)}
     assert pace.fastest(clock.run, most) == expected
     assert costs[expected] <= 1.05 * min(costs.values())
 
