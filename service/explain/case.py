@@ -21,7 +21,7 @@ from service.explain.methods.request import ExplainRequest
 from service.explain.once import once
 from service.explain.parity import parity_error
 from service.explain.scalar import Scalar
-from service.explain.subject import Subject, attributed
+from service.explain.subject import Form, Subject, attributed
 from service.manifest import Output
 
 Array = NDArray[Any]
@@ -31,6 +31,10 @@ Read = Callable[[Arrays], Array]
 """Something (N, ..) of what the served model answered, by tensor name (N, ..)."""
 FORWARD_ROWS = 32
 """Rows of a forward pass of the served model, which keeps nothing for a backward one."""
+BASELINES = 256
+"""Baselines whose F is remembered."""
+FORWARD_SHARE = 4
+"""It may hold this part of a pass's memory: ONNX Runtime doesn't give it back, and more rows of a large model aren't faster."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +83,10 @@ class Case:
         self.target = target
         self.token = token
         self.memory = memory
+        self.form: Form = "folded"
+        """Of the twin, that gradients are asked of."""
+        self.rounding = 0.0
+        """How far gradients in mixed precision are off, relative (L2), as the instance's showed."""
         self.ran = subject.served.run(feeds)
         """What the served model answered: outputs and attributed tensors."""
         name = request.parameters.output or subject.manifest.outputs[0].name
@@ -118,13 +126,31 @@ class Case:
             t if chosen[name].input is not None else torch.full_like(t, chosen[name].fill)
             for name, t in zip(self.subject.at, tensors, strict=True)
         )
-        described = baselines.described(chosen)
-        return Compared(described, point, float(self.served(point)[0]))
+        return Compared(
+            baselines.described(chosen), point, self._output_at(point, () if replaced else tuple(c.fill for c in chosen.values()))
+        )
+
+    def _output_at(self, point: Tensors, fills: tuple[float, ...]) -> float:
+        """F at the baseline, by the served model. Where it is nothing but `fills`, all instances of a shape have the same: asked once."""
+        if not fills or self.subject.others:
+            return float(self.served(point)[0])
+        known, asked = self.subject.baseline_outputs, (fills, tuple(t.shape for t in point), repr(self.scalar))
+        if asked not in known:
+            if len(known) >= BASELINES:
+                known.clear()
+            known[asked] = float(self.served(point)[0])
+        return known[asked]
 
     def until(self, token: Token) -> Case:
         """The same case in another time."""
         other = copy.copy(self)
         other.token = token
+        return other
+
+    def in_form(self, form: Form) -> Case:
+        """The same case, gradients asked of another form of the twin."""
+        other = copy.copy(self)
+        other.form, other.rounding = form, 0.0
         return other
 
     def neighbour(self, point: Tensors) -> Case:
@@ -146,7 +172,7 @@ class Case:
         if not self.subject.manifest.batching.rows_independent:
             return 1
         own = sum(array.nbytes for array in (*self.feeds.values(), *self.ran.values()))
-        return rows_within(self.memory, max(own, self.subject.served.bytes_a_row), FORWARD_ROWS)
+        return rows_within(self.memory // FORWARD_SHARE, max(own, self.subject.served.bytes_a_row), FORWARD_ROWS)
 
     def f(self, ran: Arrays) -> Array:
         """F (N,), float32, of what the served model answered."""
@@ -204,7 +230,7 @@ class Case:
         rows = len(point[0])
         others = tuple(t.expand(rows, *t.shape[1:]) for t in self.others)
         block = _Rows((*point, *others), rows, self.scalar, ends_at_instance)
-        key = ("gradients", self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
+        key = ("gradients", self.form, self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
         passed = self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
         if passed.outputs is not None:
             self.__dict__["parity"] = self._differs(passed.outputs)
@@ -216,7 +242,7 @@ class Case:
         leaves = [t.detach().requires_grad_() for t in tensors[: len(self.point)]]
         names = tuple(dict.fromkeys((self.scalar.tensor, *(self.subject.outputs if any(b.checked for b in blocks) else ()))))
         with torch.enable_grad():
-            ran = dict(zip(names, self.subject.segment(names)(*leaves, *tensors[len(leaves) :]), strict=True))
+            ran = dict(zip(names, self.subject.segment(names, form=self.form)(*leaves, *tensors[len(leaves) :]), strict=True))
             sizes = [block.rows for block in blocks]
             scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(ran[self.scalar.tensor], sizes), strict=True)]
         found = torch.autograd.grad(scores, leaves, allow_unused=True)

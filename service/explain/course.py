@@ -7,7 +7,8 @@ turn near the baseline, where most units start, saturated ones near where they s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,6 +30,8 @@ REFINING = 4
 WASTE = 2.0
 """Rows by cutting pieces for a row that was missing at first."""
 MOST_CALLS = 32.0
+REMEMBERED = 64
+"""Distances asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,23 +44,37 @@ class Course:
     """(R,): from the integral, relative (L2), of R typical instances with one piece in all; falls as the number of pieces grows."""
     call: float = 0.0
     """What a pass costs whatever its rows, in rows."""
+    _known: dict[float, int] = field(default_factory=dict, init=False, repr=False)
+    """The cheapest number of pieces, by the distance to reach, of those asked for last."""
 
     @classmethod
-    def of(cls, described: object, vectors: list[np.ndarray[tuple[int, int], np.dtype[np.float32]]], call: float = 0.0) -> Course:
-        """From vectors (CELLS, M), gradient times way in the middle of each cell, one block a typical instance."""
-        cuts = np.linspace(0.0, 1.0, CELLS + 1)
-        # How fast the vector varies in each cell: squared L2 distance for a unit of the path, relative to the vectors' mean. (R, CELLS)
-        rates = np.asarray([variances(Rule(cuts, v), v) * 12 * CELLS**3 / _length(v) for v in vectors])
+    def of(cls, described: object, turns: Sequence[Array], call: float = 0.0) -> Course:
+        """From the turns (CELLS,) of R typical instances."""
+        rates = np.asarray(turns)  # (R, CELLS)
         # The error of pieces of width h is h² times the rate, so it is least where their density is the rate's cubic root.
         density = np.cbrt(rates.mean(0))
         if not 0 < density.sum() < np.inf:
-            return cls(described, np.ones(CELLS), np.zeros(len(vectors)), call)
+            return cls(described, np.ones(CELLS), np.zeros(len(rates)), call)
         share = density / density.sum() * CELLS  # pieces for a unit of the path, of one piece in all
         return cls(described, density, np.sqrt((rates / np.maximum(share, 1e-3) ** 2 / 12).mean(1)), call)
 
     def cuts(self, spread: float, most: int) -> Places:
         """Pieces that reach this relative distance from the integral at the least cost to be expected."""
-        return cuts_by_density(self.density, min(_cheapest(self.distances / spread, self.call), most))
+        return cuts_by_density(self.density, min(self._cheapest(spread), most))
+
+    def _cheapest(self, spread: float) -> int:
+        if spread not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[spread] = _cheapest(self.distances / spread, self.call)
+        return self._known[spread]
+
+
+def turns(vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Array:
+    """(CELLS,): how fast an instance's vector varies in each cell, squared L2 distance for a unit of the path, relative to the
+    vectors' mean. `vectors` (CELLS, M): gradient times way in the middle of each."""
+    cuts = np.linspace(0.0, 1.0, CELLS + 1)
+    return variances(Rule(cuts, vectors), vectors) * 12 * CELLS**3 / _length(vectors)
 
 
 def _cheapest(needed: Array, call: float) -> int:

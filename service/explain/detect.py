@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import onnx
-import onnx.shape_inference
 from onnx import NodeProto, TensorProto, helper
+
+from service.explain.inferred import inferred
 
 STANDARD = ("", "ai.onnx")
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -126,10 +127,7 @@ def attribute_at(model: onnx.ModelProto) -> dict[str, str]:
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
     """Element type by tensor, of those that the file says or implies."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except (onnx.shape_inference.InferenceError, ValueError):  # ValueError: a model of more than 2 GB
-        graph = model.graph
+    graph = inferred(model)
     declared = (*graph.input, *graph.value_info, *graph.output)
     return {v.name: v.type.tensor_type.elem_type for v in declared} | {t.name: t.data_type for t in graph.initializer}
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from service.engine.session import Session
 from service.errors import BadBundle, WhyserveError
@@ -21,18 +19,18 @@ from service.explain.attribution.problem import Problem
 from service.explain.cancel import Token
 from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.case import Case
-from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows
+from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows, turns
 from service.explain.detect import attribute_at, ending
-from service.explain.memory import Saved, rows_within
+from service.explain.memory import trim
 from service.explain.methods import find, require, resolve
-from service.explain.pace import fastest
+from service.explain.pace import pace_of
 from service.explain.parity import limit, parity_error
 from service.explain.passes import Lane, Passes
 from service.explain.reference_file import read
 from service.explain.served import Served
 from service.explain.status import TwinStatus
-from service.explain.subject import DEFAULT_MEMORY, Subject, attributed
-from service.explain.trial import trial_inputs
+from service.explain.subject import DEFAULT_MEMORY, Subject
+from service.explain.trial import trial_inputs, with_gradients
 from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
 from service.explain.twin.rebatch import rebatched
 from service.explain.typical import typical_rows
@@ -60,8 +58,11 @@ def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: L
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
     subject = _tried(model, manifest, threads)
-    chunk, reference = _fastest(model, subject, memory), read(location.folder, manifest)
-    made = replace(subject, passes=Passes(lane or Lane()), chunk=chunk, reference=reference)
+    row = trial_inputs(manifest, subject.served.inputs, model, 1)
+    del model
+    trim()  # the file's copy of the weights, and others that building took, before the first passes take memory
+    pace, reference = pace_of(subject, row, memory), read(location.folder, manifest)
+    made = replace(subject, passes=Passes(lane or Lane()), chunk=pace.chunk, mixed=pace.mixed, reference=reference)
     return replace(made, course=_course(made, memory))
 
 
@@ -71,7 +72,7 @@ def _course(subject: Subject, memory: int) -> Course | None:
     method = find("integrated_gradients")
     if not subject.status.usable:
         return None
-    request, vectors = resolve(subject.manifest, {"method": method.name}), []
+    request, found = resolve(subject.manifest, {"method": method.name}), []
     described, call = None, 0.0
     try:
         require(method, subject.status)
@@ -81,30 +82,12 @@ def _course(subject: Subject, memory: int) -> Course | None:
             case = Case(subject, request, feeds, None, Token(), memory)
             if i >= OF_LARGE and case.bytes_a_row > LARGE:
                 break
-            vectors.append(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS))
+            found.append(turns(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS)))
             described = case.baseline.described
             call = calls_in_rows(len(subject.segment((case.scalar.tensor,)).program.steps), case.bytes_a_row)
     except (Untrusted, WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return None  # what typical instances can't tell, every explanation finds out itself
-    return Course.of(described, vectors, call) if vectors else None
-
-
-def _fastest(model: onnx.ModelProto, subject: Subject, memory: int) -> int:
-    """Rows of gradients a pass, where several can share one. 1 where random inputs aren't inputs that the model takes."""
-    if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
-        return 1
-    saved = Saved()
-
-    def run(rows: int) -> None:
-        feeds = trial_inputs(subject.manifest, subject.served.inputs, model, rows)
-        _with_gradients(subject, feeds, subject.served.run(feeds))
-
-    try:
-        with saved.counting(subject.weights):
-            run(1)
-        return fastest(run, rows_within(memory, saved.bytes))
-    except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
-        return 1
+    return Course.of(described, found, call) if found else None
 
 
 def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
@@ -167,7 +150,7 @@ def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -
         except WhyserveError:
             continue  # what random inputs can't tell, every explanation checks again
         try:
-            got, gradients = _with_gradients(subject, feeds, ran)
+            got, gradients = with_gradients(subject, feeds, ran)
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, UnsupportedOperators) as error:
             return status.model_copy(
                 update={"problem": f"the model's twin fails at batch {rows}: {type(error).__name__}: {str(error)[:200]}"}
@@ -187,23 +170,10 @@ def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -
 def _refused(subject: Subject) -> dict[str, str]:
     """Methods by hooks that can't be had of the first output, each with the reason."""
     output = subject.outputs[0]
-    segment = subject.segment((subject.logits.get(output, output),), faithful=True)
+    segment = subject.segment((subject.logits.get(output, output),), form="faithful")
     path = uses(segment, tuple(subject.at.values()))
     refused = {method: reason for method in OBSTACLES if (reason := obstacle(method, path))}
     if not maps_onto(path, [entry for entry in subject.manifest.inputs if entry.name in subject.at]):
         reason = "in this model's graph no convolution has maps with the axes of an input, such as a picture's height and width"
         refused = {"grad_cam": reason, "guided_grad_cam": reason} | refused
     return refused
-
-
-def _with_gradients(subject: Subject, feeds: Arrays, ran: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:
-    """The twin's outputs, and the gradients of their sum in each attributed input (None where none arrives)."""
-    tensors = attributed(subject, feeds, ran)
-    with torch.enable_grad():
-        leaves = [t.requires_grad_() for t in tensors]
-        segment = subject.segment(subject.outputs)
-        outputs = segment(*leaves, *(feeds[name] for name in subject.others))
-        total = sum(o.sum() for o in outputs if isinstance(o, Tensor) and o.requires_grad)
-    found = torch.autograd.grad(total, leaves, allow_unused=True) if isinstance(total, Tensor) else [None] * len(leaves)
-    arrays = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True) if isinstance(o, Tensor)}
-    return arrays, dict(zip(subject.at, found, strict=True))

@@ -34,7 +34,7 @@ class Saved:
             yield
 
 
-def rows_within(budget: int, bytes_a_row: int, most: int = 32) -> int:
+def rows_within(budget: int, bytes_a_row: int, most: int) -> int:
     """Rows a pass: what a row keeps, twice (the backward pass holds gradients of the same size), within the budget."""
     return max(1, min(most, budget // max(1, 2 * bytes_a_row)))
 

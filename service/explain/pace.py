@@ -1,34 +1,99 @@
-"""How many rows of gradients a pass takes at its fastest, measured on this machine when a model is loaded.
+"""How gradients are computed fastest: how many rows a pass takes and in which precision, measured on this machine when a model is loaded.
 
 A pass of few rows pays for every operator's call anew, one of many pushes what the backward pass reads out of the caches: a
-ResNet-18's row costs least in passes of some eight, a small network's in much longer ones.
+ResNet-18's row costs least in passes of some eight, a small network's in much longer ones. Measured in processor time of the thread:
+what else the machine does meanwhile says nothing of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from time import thread_time
+from typing import Any
 
-SIZES = (1, 2, 4, 8, 16, 32)
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import WhyserveError
+from service.explain.memory import Saved, rows_within
+from service.explain.subject import PASSES, Subject
+from service.explain.trial import with_gradients
+from service.explain.twin import Twin, mixed
+
+Arrays = Mapping[str, NDArray[Any]]
 WITHIN = 1.05
 """The smallest size that takes at most this many times the least time a row is taken: it holds less memory."""
 TURNS = 3
 """The first one of a size also prepares it; the least of the others counts, since what else the machine does only adds."""
 SLOWER = 2
 """So many sizes in a row without a gain end the search."""
+WEIGHTY = 4 * 2**20
+"""Bytes that a row keeps for the pass backward from which on mixed precision is tried: a smaller one's time is in calling operators."""
+GAIN = 1.1
+"""So many times faster than in float32 must passes in mixed precision be to be worth their rounding."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pace:
+    chunk: int
+    """Rows of gradients a pass."""
+    mixed: Twin | None
+    """In mixed precision, where that is faster."""
+
+
+def pace_of(subject: Subject, row: Arrays, memory: int) -> Pace:
+    """By repeating a trial row (1, ..), in passes of at most `memory` bytes. One row a pass where rows can't share one, or where that
+    is no row that the model takes."""
+    slow = Pace(1, None)
+    if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
+        return slow
+    try:
+        ran = subject.served.run(row)  # one row: ONNX Runtime would keep the memory of a large batch
+        saved = Saved()
+        with saved.counting(subject.weights):
+            with_gradients(subject, row, ran)
+
+        def run(rows: int) -> None:
+            with_gradients(subject, _repeated(row, rows), _repeated(ran, rows))
+
+        chunk = fastest(run, rows_within(memory, saved.bytes, PASSES[-1]))
+        return Pace(chunk, _mixed(subject, _repeated(row, chunk), _repeated(ran, chunk)) if saved.bytes >= WEIGHTY else None)
+    except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
+        return slow
+
+
+def _mixed(subject: Subject, feeds: Arrays, ran: Arrays) -> Twin | None:
+    """The twin in mixed precision, where its passes of these rows (N, ..) are faster."""
+    made = mixed(subject.twin)
+    if made is None:
+        return None
+    tried = replace(subject, mixed=made, segments={})
+    folded, other = (quickest(partial(with_gradients, tried, feeds, ran, form)) for form in ("folded", "mixed"))
+    return made if other * GAIN <= folded else None
 
 
 def fastest(run: Callable[[int], None], most: int) -> int:
-    """The size among SIZES, at most `most`, at which `run(size)` takes the least time a row."""
+    """The size among PASSES, at most `most`, at which `run(size)` takes the least time a row."""
     seconds: dict[int, float] = {}
-    for size in (size for size in SIZES if size <= max(1, most)):
-        seconds[size] = min(_timed(run, size) for _ in range(TURNS)) / size
+    for size in (size for size in PASSES if size <= max(1, most)):
+        seconds[size] = quickest(partial(run, size)) / size
         if len(seconds) > SLOWER and min(list(seconds.values())[-SLOWER:]) > min(seconds.values()):
             break
     return next(size for size, each in seconds.items() if each <= WITHIN * min(seconds.values()))
 
 
-def _timed(run: Callable[[int], None], size: int) -> float:
-    started = perf_counter()
-    run(size)
-    return perf_counter() - started
+def quickest(run: Callable[[], object]) -> float:
+    """Seconds of this thread that it takes at its quickest."""
+    return min(_timed(run) for _ in range(TURNS))
+
+
+def _timed(run: Callable[[], object]) -> float:
+    started = thread_time()
+    run()
+    return thread_time() - started
+
+
+def _repeated(arrays: Arrays, rows: int) -> dict[str, NDArray[Any]]:
+    return {name: np.repeat(array, rows, 0) if array.ndim else array for name, array in arrays.items()}

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.shape_inference
 from numpy.typing import NDArray
 
 from service.engine.session import Session
+from service.explain.inferred import inferred
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+Known = Mapping[str, onnx.ValueInfoProto]
 
 
 class Served:
@@ -33,16 +34,13 @@ class Served:
     def __init__(self, model: onnx.ModelProto, at: Sequence[str], also: Sequence[str], show: Sequence[str] = (), threads: int = 1) -> None:
         outputs = [output.name for output in model.graph.output]
         inner = [name for name in (*at, *show) if name not in outputs]
-        shown = onnx.shape_inference.infer_shapes(model) if inner else model
-        known = {value.name: value for value in shown.graph.value_info}
-        whole = onnx.ModelProto()
-        whole.CopyFrom(shown)
-        whole.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in inner)
-        self._whole = _session(whole, threads)
-        self._tail = _session(_behind(shown, [*at, *also], [*outputs, *show]), threads) if at else self._whole
+        graph = inferred(model)
+        known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+        self._whole = _session(_showing(model, inner, known), threads)
+        self._tail = _session(_behind(model, [*at, *also], [*outputs, *show], known), threads) if at else self._whole
         self.outputs = tuple(outputs)
         self.inputs = self._whole.inputs
-        self.bytes_a_row = _widest(model) * 2
+        self.bytes_a_row = _widest(graph) * 2
         """What a row of a pass holds at least: the widest tensor inside, as input and output of an operator."""
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
@@ -54,7 +52,17 @@ class Served:
         return _run(self._tail, feeds)
 
 
-def _behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+def _showing(model: onnx.ModelProto, inner: Sequence[str], known: Known) -> onnx.ModelProto:
+    """The model with some of its inner tensors as outputs, too."""
+    if not inner:
+        return model
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    whole.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in inner)
+    return whole
+
+
+def _behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], known: Known) -> onnx.ModelProto:
     """The part of a model from some of its tensors to others. (onnx.utils.Extractor loses what only subgraphs read.)"""
     graph = model.graph
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
@@ -68,16 +76,13 @@ def _behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str
             names = _reads(graph.node[index])
             waiting.extend(names - set(inputs))
             read |= names
-    values = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output)}
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    part.graph.Clear()
+    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     part.graph.name = graph.name
     part.graph.node.extend(node for index, node in enumerate(graph.node) if index in kept)
     part.graph.initializer.extend(t for t in graph.initializer if t.name in read)
     part.graph.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in read)
-    part.graph.input.extend(values.get(name, onnx.ValueInfoProto(name=name)) for name in inputs)
-    part.graph.output.extend(values.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    part.graph.input.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in inputs)
+    part.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
     return part
 
 
@@ -97,13 +102,9 @@ def _session(model: onnx.ModelProto, threads: int) -> Session:
         return Session(path, device="cpu", threads=threads)
 
 
-def _widest(model: onnx.ModelProto) -> int:
+def _widest(graph: onnx.GraphProto) -> int:
     """Bytes a row of the largest tensor whose size the graph tells; those of unknown sizes count nothing."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model)
-    except (onnx.shape_inference.InferenceError, ValueError):  # ValueError: a model of more than 2 GB
-        return 0
-    types = [value.type.tensor_type for value in inferred.graph.value_info]
+    types = [value.type.tensor_type for value in graph.value_info]
     dims = [t.shape.dim for t in types]
     known = [math.prod(d.dim_value for d in each[1:]) * 4 for each in dims if all(d.HasField("dim_value") for d in each[1:])]
     return max(known, default=0)

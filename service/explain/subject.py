@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.explain.pace import SIZES as PASSES
 from service.explain.passes import Lane, Passes
 from service.explain.served import Served
 from service.explain.status import TwinStatus
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
+PASSES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Rows of gradients that a pass may have: of one explanation, or of several where a small network's calls cost more than its rows."""
+Form = Literal["folded", "faithful", "mixed"]
 DEFAULT_MEMORY = 64 * 2**20
 
 
@@ -44,13 +46,17 @@ class Subject:
     """Output that ends in its activation, to the tensor before it."""
     weights: frozenset[int]
     """Storages of the twin's parameters."""
-    segments: dict[tuple[bool, tuple[str, ...]], Segment]
+    segments: dict[tuple[Form, tuple[str, ...]], Segment]
     chunk: int = PASSES[-1]
     """Rows of gradients at which a pass is fastest here."""
     row_bytes: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
     """What autograd keeps of a row, by the shapes of attributed tensors and `others`, as far as seen."""
+    baseline_outputs: dict[tuple[tuple[float, ...], tuple[tuple[int, ...], ...], str], float] = field(default_factory=dict)
+    """F where the attributed tensors are filled with numbers, by these, the tensors' shapes and F, as far as seen."""
     passes: Passes = field(default_factory=lambda: Passes(Lane()))
     """Where explanations that run side by side have their rows computed."""
+    mixed: Twin | None = None
+    """Mixed precision, where that is faster here: for gradients of which it is checked how far they are off."""
     course: Course | None = None
     """How its gradients turn on the way from the baseline to typical instances."""
     reference: Arrays = field(default_factory=lambda: MappingProxyType({}))
@@ -60,11 +66,12 @@ class Subject:
     def outputs(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.manifest.outputs)
 
-    def segment(self, outputs: Sequence[str], *, faithful: bool = False) -> Segment:
-        """The twin (folded, or faithful) from the attributed tensors and `others`, in this order, to these tensors."""
-        key = (faithful, tuple(outputs))
+    def segment(self, outputs: Sequence[str], *, form: Form = "folded") -> Segment:
+        """The twin from the attributed tensors and `others`, in this order, to these tensors."""
+        key = (form, tuple(outputs))
         if key not in self.segments:
-            twin = self.faithful if faithful else self.twin
+            twin = {"folded": self.twin, "faithful": self.faithful, "mixed": self.mixed}[form]
+            assert twin is not None  # who asks for mixed precision has looked
             self.segments[key] = twin.segment((*self.at.values(), *self.others), tuple(outputs))
         return self.segments[key]
 

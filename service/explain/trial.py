@@ -1,4 +1,4 @@
-"""Plausible random inputs of a model, to try its twin before anybody asks."""
+"""Plausible random inputs of a model, and what its twin makes of them, before anybody asks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from service.engine.running import TensorInfo
+from service.explain.subject import Form, Subject, attributed
 from service.manifest import Input, Manifest
 
 Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 LENGTH = 7
 """What a varying size is in a trial."""
 
@@ -53,3 +57,18 @@ def _table_rows(model: onnx.ModelProto, name: str) -> int:
     tables: Mapping[str, int] = {t.name: t.dims[0] for t in model.graph.initializer if t.dims}
     sizes = [tables[n.input[0]] for n in model.graph.node if n.op_type == "Gather" and n.input[1] == name and n.input[0] in tables]
     return min(sizes, default=2)
+
+
+def with_gradients(
+    subject: Subject, feeds: Arrays, ran: Arrays, form: Form = "folded"
+) -> tuple[dict[str, NDArray[Any]], dict[str, Tensor | None]]:
+    """The twin's outputs, and the gradients of their sum in each attributed input (None where none arrives)."""
+    tensors = attributed(subject, feeds, ran)
+    with torch.enable_grad():
+        leaves = [t.requires_grad_() for t in tensors]
+        segment = subject.segment(subject.outputs, form=form)
+        outputs = segment(*leaves, *(feeds[name] for name in subject.others))
+        total = sum(o.sum() for o in outputs if isinstance(o, Tensor) and o.requires_grad)
+    found = torch.autograd.grad(total, leaves, allow_unused=True) if isinstance(total, Tensor) else [None] * len(leaves)
+    arrays = {name: o.detach().numpy() for name, o in zip(segment.output_names, outputs, strict=True) if isinstance(o, Tensor)}
+    return arrays, dict(zip(subject.at, found, strict=True))

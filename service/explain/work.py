@@ -34,7 +34,7 @@ class Estimates:
 
 
 def _key(message: Message) -> tuple[Any, ...]:
-    scale = tuple(str(message.parameters.get(name, "")) for name in ("steps", "n_samples", "tolerance", "quality"))
+    scale = tuple(str(message.parameters.get(name, "")) for name in ("steps", "n_samples", "tolerance", "integration_tolerance", "quality"))
     return (message.kind, message.model, message.version, message.method, scale)
 
 

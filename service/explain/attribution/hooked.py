@@ -66,7 +66,7 @@ class Hooked(nn.Module):
         self, case: Case, problem: Problem, method: Method, layer_for: LayerFor = lambda _: None, dtype: torch.dtype | None = None
     ) -> None:
         super().__init__()
-        segment = case.subject.segment((case.scalar.tensor,), faithful=True)
+        segment = case.subject.segment((case.scalar.tensor,), form="faithful")
         self.path = uses(segment, tuple(case.subject.at.values()))
         reason = obstacle(method.name, self.path) or _activation_obstacle(method, case.scalar)
         if reason:

@@ -21,6 +21,7 @@ times the true one for nine digits of ten.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,6 +71,13 @@ class Goal:
     """Nodes."""
     trusted: bool = True
     """Whether the vectors are F's true gradients as far as anybody knows; where they aren't, nothing is calibrated by them."""
+    rounding: Callable[[], float] = lambda: 0.0
+    """How far the vectors are off, relative to them (L2), as is known once the first are computed. Their sum is as far off, whether
+    they all err alike or each for itself."""
+
+
+class TooRough(Exception):
+    """The vectors are off by more than half of what the goal allows: it would take too many nodes, or never be reached."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +87,7 @@ class Integral:
     steps: int
     """Nodes, each a row of gradients."""
     spread: float
-    """Estimated distance from the integral, relative to it (L2)."""
+    """Estimated distance from the integral, relative to it (L2), with the vectors' rounding."""
     missed: float
     """Sum of the attributions minus the rise, before calibration."""
     reached: bool
@@ -115,11 +123,13 @@ class _Judged:
     slopes: Array
     """(K,): sums of the vectors."""
     complete: bool
+    excess: float
+    """The estimated distance without the rounding, relative to what the goal leaves for it."""
 
 
 def integrate(along: Along, heights: Heights, cuts: Places, goal: Goal) -> Integral:
     """Integrated gradients that reach the goal, starting with these pieces, or the best that its number of nodes and the time
-    give. Raises TimeUp where time ends before there is any answer.
+    give. Raises TimeUp where time ends before there is any answer, and TooRough.
     """
     rule = Rule(cuts, along((cuts[1:] + cuts[:-1]) / 2))
     while True:
@@ -160,7 +170,7 @@ def _judged(rule: Rule, goal: Goal) -> _Judged:
     missed = float(widths @ slopes) - goal.rise
     if not np.isfinite(missed):
         unknown = Integral(_weighed(widths, rule.vectors), len(widths), float("inf"), missed, reached=False)
-        return _Judged(unknown, np.full(len(widths), np.inf), slopes, complete=False)
+        return _Judged(unknown, np.full(len(widths), np.inf), slopes, complete=False, excess=float("inf"))
     missing = variances(rule, rule.vectors)
     likely = LIKELY * float(np.sqrt(variances(rule, slopes[:, None]).sum()))
     weights, complete = widths, abs(missed) <= goal.allowed
@@ -169,9 +179,13 @@ def _judged(rule: Rule, goal: Goal) -> _Judged:
         if abs(change).max() <= MOST_CHANGE:
             weights, complete = widths * (1 + change), True
     attributions = _weighed(weights, rule.vectors)
-    spread = _relative(float(np.sqrt(missing.sum())), float(np.linalg.norm(attributions)))
-    reached = complete and spread <= goal.spread
-    return _Judged(Integral(attributions, len(widths), spread, missed, reached), missing, slopes, complete)
+    length = float(np.linalg.norm(attributions))
+    if not (rounding := goal.rounding()) <= goal.spread / 2:
+        raise TooRough
+    sampling = _relative(float(np.sqrt(missing.sum())), length)
+    spread = math.hypot(sampling, rounding)  # one knows nothing of the other
+    found = Integral(attributions, len(widths), spread, missed, complete and spread <= goal.spread)
+    return _Judged(found, missing, slopes, complete, sampling / math.sqrt(goal.spread**2 - rounding**2))
 
 
 def _weighed(weights: Array, vectors: Vectors) -> NDArray[np.float32]:
@@ -224,7 +238,7 @@ def _relative(distance: float, length: float) -> float:
 def _to_cut(rule: Rule, judged: _Judged, heights: Heights, goal: Goal) -> NDArray[np.intp]:
     """The pieces to cut, those that matter most first: so many that the goal is likely to be reached."""
     long = rule.widths > SHORTEST
-    error = judged.integral.spread / goal.spread
+    error = judged.excess
     by_spread: NDArray[np.intp] = np.zeros(0, np.intp)
     if error > 1:
         left = 1 - CARRIED_OFF * np.cumsum(np.sort(judged.missing)[::-1]) / judged.missing.sum()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from service.explain.attribution.found import Found, require_parity
-from service.explain.attribution.integrate import PIECES, Array, Goal, Integral, Places, Vectors, cuts_by_movement, integrate
+from service.explain.attribution.integrate import PIECES, Array, Goal, Integral, Places, TooRough, Vectors, cuts_by_movement, integrate
 from service.explain.attribution.problem import Problem, captum_class, first_rows
 from service.explain.case import Case, Tensors, scale
 from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsParameters
@@ -18,8 +18,10 @@ from service.explain.methods.path import DEFAULT_TOLERANCE, IntegratedGradientsP
 FEWEST_NODES = 64
 """However little memory there is for their vectors."""
 SPREAD = 10
-"""Times the tolerance is how far the attributions may be from the integral, by estimate. A sum misses less than a vector: the
-elements' errors cancel in it."""
+"""Times the tolerance is, where nothing else is asked for, how far the attributions may be from the integral, by estimate. A sum
+misses less than a vector: the elements' errors cancel in it."""
+ROUGH = 0.03
+"""The least distance from the integral for which mixed precision is tried: bfloat16 has eight binary digits."""
 
 
 def run(case: Case) -> Found:
@@ -35,19 +37,28 @@ def run(case: Case) -> Found:
     goal = Goal(
         rise=case.instance_output - case.baseline.output,
         allowed=tolerance * relative_to,
-        spread=SPREAD * tolerance,
+        spread=parameters.integration_tolerance or SPREAD * tolerance,
         most=min(parameters.max_steps, max(FEWEST_NODES, case.memory // held)),
+        rounding=lambda: case.rounding,
         trusted=not (case.subject.status.straight_through or case.subject.status.gradient_gaps),
     )
     known = {0.0: case.baseline.output, 1.0: case.instance_output}
     heights = functools.partial(_heights, case, known)
-    integral = integrate(functools.partial(vectors, case, problem), heights, _first_cuts(case, heights, goal), goal)
+    along, cuts = functools.partial(vectors, case, problem), _first_cuts(case, heights, goal)
+    mixed = case.subject.mixed is not None and parameters.precision == "auto" and goal.spread >= ROUGH
+    try:
+        case.form = "mixed" if mixed else "folded"
+        integral = integrate(along, heights, cuts, goal)
+    except TooRough:
+        case.form, case.rounding = "folded", 0.0
+        integral = integrate(along, heights, cuts, goal)
     fields = {
         "integration_error": integral.spread,
         "uncalibrated_error": abs(integral.missed) / relative_to,
         "forward_rows": len(known),
+        "precision": "bfloat16" if case.form == "mixed" else "float32",
     }
-    chosen = {"rule": "midpoints, adaptive, calibrated", "tolerance": tolerance}
+    chosen = {"rule": "midpoints, adaptive, calibrated", "tolerance": tolerance, "integration_tolerance": goal.spread}
     return Found(
         problem.attributions(_split(problem, integral)),
         integral.steps,
@@ -66,7 +77,7 @@ def _by_captum(case: Case, problem: Problem, steps: int, compared: dict[str, Any
     captum = captum_class(case.request.method)(problem.reordered)
     point, baseline = problem.of_active(case.point), problem.of_active(case.baseline.point)
     found = captum.attribute(point, baseline, None, problem.arguments, steps, internal_batch_size=case.rows)
-    chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None}
+    chosen: dict[str, Any] = {"rule": "gauss-legendre", "tolerance": None, "integration_tolerance": None}
     return Found(problem.attributions(first_rows(found)), steps, steps, parameters=chosen, **compared)
 
 
@@ -87,7 +98,8 @@ def _warnings(integral: Integral, goal: Goal) -> tuple[str, ...]:
 
 def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
     """Gradient times way (S, M) at nodes of the straight path from baseline to instance, the active tensors' elements side by
-    side. A case's first nodes have the instance beside them, which tells the twin's parity. Raises Untrusted."""
+    side. A case's first nodes have the instance beside them, which tells the twin's parity and, in mixed precision, how far that is
+    off. Raises Untrusted."""
     places = nodes if "parity" in vars(case) else np.append(nodes, 1.0)
     start, end = case.baseline.point, case.point
     ways = [(end[i] - start[i]).flatten(1) for i in problem.active]  # (1, ..) each
@@ -100,6 +112,9 @@ def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
         columns = [_times(gradients[k], way, len(part)) for k, way in zip(problem.active, ways, strict=True)]
         found[i : i + len(part)] = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
     require_parity(case)
+    if case.form == "mixed" and len(places) > len(nodes):
+        (exact,) = vectors(case.in_form("folded"), problem, np.ones(1))
+        case.rounding = float(np.linalg.norm(found[-1] - exact) / max(np.linalg.norm(exact), np.finfo(np.float32).tiny))
     return found[: len(nodes)]
 
 

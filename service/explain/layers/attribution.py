@@ -105,7 +105,7 @@ def attribute(
 def _one(case: Case, layer: Layer, served: Served | None) -> dict[str, Any]:
     parameters = case.request.parameters
     assert isinstance(parameters, LayerAttributionParameters)
-    segment = case.subject.segment((case.scalar.tensor,), faithful=True)
+    segment = case.subject.segment((case.scalar.tensor,), form="faithful")
 
     def forward(*tensors: Tensor) -> Tensor:
         case.token.check()
@@ -201,7 +201,7 @@ def _parity(place: _Place, served: Served | None) -> float:
     """The larger error of F's tensor and of the layer's, on this row."""
     case = place.case
     with hearing({"layer": place.module}) as heard, torch.no_grad():
-        segment = case.subject.segment((case.scalar.tensor,), faithful=True)
+        segment = case.subject.segment((case.scalar.tensor,), form="faithful")
         (values,) = segment(*case.point, *case.others)
     error = parity_error({"": values.numpy()}, {"": case.ran[case.scalar.tensor]})
     tensor = heard.get("layer")

@@ -177,7 +177,7 @@ def _tried(subject: Subject, model: onnx.ModelProto, steps: Sequence[Step]) -> t
         return shapes, {}
     try:
         with hearing(modules) as heard, torch.no_grad():
-            segment = subject.segment(subject.outputs, faithful=True)
+            segment = subject.segment(subject.outputs, form="faithful")
             segment(*attributed(subject, feeds, ran), *(feeds[name] for name in subject.others))
     except _TWIN_FAILS:
         return shapes, {}

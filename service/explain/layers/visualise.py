@@ -102,7 +102,7 @@ def _one(study: _Study, unit: int) -> dict[str, Any]:
     canvas = _canvas(study)
     generator = torch.Generator().manual_seed(study.wanted.seed)
     is_picture = isinstance(canvas, Picture)
-    segment = study.subject.segment((study.layer.output,), faithful=True)
+    segment = study.subject.segment((study.layer.output,), form="faithful")
     place = list(study.subject.at).index(study.drawn.name)
     ran = study.subject.served.run(study.feeds)
     fixed = attributed(study.subject, study.feeds, ran)
@@ -131,7 +131,7 @@ def _judged(study: _Study, unit: int, drawn: Tensor) -> dict[str, Any]:
     feeds = {**study.feeds, study.drawn.name: values}
     reached = float(_activations(study.subject, study.served, study.layer, feeds)[unit])
     ran = study.subject.served.run(feeds)
-    segment = study.subject.segment((study.layer.output,), faithful=True)
+    segment = study.subject.segment((study.layer.output,), form="faithful")
     with torch.no_grad():
         (twin,) = segment(*attributed(study.subject, feeds, ran), *(feeds[name] for name in study.subject.others))
     wanted = activations.one(study.subject, study.served, study.layer, feeds)

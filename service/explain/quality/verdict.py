@@ -25,6 +25,8 @@ everywhere (1)."""
 STEADY, UNSTEADY = 0.5, 1.0
 """Sensitivity up to which a neighbour's explanation still points the same way (a difference of half the length is an angle of at
 most 30 degrees), and from which on it may be another one altogether (60 degrees)."""
+FAR = 0.25
+"""Distance from the exact integral, relative (L2), beyond which an explanation is no longer the integral's, whatever was asked for."""
 INCOMPLETE = 0.1
 """Completeness error beyond which a tenth of the output's change is unaccounted for: more than rounding of the shares."""
 
@@ -117,7 +119,9 @@ def _complete(error: float | None, distance: float | None, asked: Asked) -> Find
     words = f"the attributions miss the {asked.explained}'s change from the baseline by {_percent(error)}"
     if error <= tolerance and distance is not None:  # their sum is made to fit, so it tells nothing more
         near = f"the attributions add up to the {asked.explained}'s change and are about {_percent(distance)} off the exact integral"
-        return Finding(Grade.GOOD, near) if asked.converged else Finding(Grade.FAIR, near, remedies)
+        if asked.converged and distance <= FAR:
+            return Finding(Grade.GOOD, near)
+        return Finding(Grade.FAIR, near, ("a smaller integration_tolerance",) if asked.converged else remedies)
     if error <= tolerance:
         return Finding(Grade.GOOD, f"the attributions add up to the {asked.explained}'s change from the baseline to {_percent(error)}")
     return Finding(Grade.BAD if error > INCOMPLETE else Grade.FAIR, f"{words} ({_percent(tolerance)} was asked for)", remedies)

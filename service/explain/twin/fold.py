@@ -1,5 +1,5 @@
-"""The folded form of a twin: BatchNormalization folded into the convolution before it, weights laid out channels last, the gradient
-of convolutions of few channels computed by blocks.
+"""The folded form of a twin: BatchNormalization folded into the convolution before it, the gradient of convolutions of few channels
+computed by blocks. What isn't changed is the twin's own module: a large network's weights are held once.
 
 Faster, and the same function of the inputs; but layers are missing, so only for methods that address inputs (folding
 changes layer Grad-CAM by 13 % and LRP-gamma altogether).
@@ -7,7 +7,6 @@ changes layer Grad-CAM by 13 % and LRP-gamma altogether).
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +24,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fold(twin: Twin) -> Twin:
-    """A new twin that computes the same; `twin` stays as it is."""
+    """A new twin that computes the same, and shares modules with `twin`, which stays as it is."""
     compiled = twin.compiled
     modules = dict(compiled.modules)
     readers = Counter(name for step in compiled.steps for name in step.reads) + Counter(compiled.outputs)
@@ -41,8 +40,8 @@ def fold(twin: Twin) -> Twin:
         modules[before.module] = _fused(modules[before.module], modules.pop(step.module))
         # The convolution now gives what the normalization gave, under its name.
         steps[at] = replace(before, node=replace(before.node, outputs=step.node.outputs[:1]))
-    laid_out = {name: _laid_out(module) for name, module in modules.items()}
-    return Twin(replace(compiled, steps=tuple(steps), modules=laid_out))
+    narrow = {name: Narrow(module) for name, module in modules.items() if is_narrow(module)}
+    return Twin(replace(compiled, steps=tuple(steps), modules={**modules, **narrow}))
 
 
 def _convolution_before(step: Step, steps: list[Step], modules: Mapping[str, nn.Module], readers: Counter[str]) -> Step | None:
@@ -57,14 +56,3 @@ def _fused(convolution: nn.Module, norm: nn.Module) -> nn.Module:
     transposed = isinstance(convolution, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
     with torch.no_grad():
         return fuse_conv_bn_eval(convolution.eval(), norm.eval(), transpose=transposed)  # type: ignore[type-var,arg-type]
-
-
-def _laid_out(module: nn.Module) -> nn.Module:
-    made = _channels_last(module)
-    return Narrow(made) if is_narrow(made) else made  # type: ignore[arg-type]
-
-
-def _channels_last(module: nn.Module) -> nn.Module:
-    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        return module
-    return copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, numpy_helper
 
+from service.explain.inferred import inferred
 from service.explain.twin.order import ordered
 
 Array = NDArray[Any]
@@ -86,19 +86,19 @@ class Names:
 def read(model: ModelProto, names: Names) -> Graph:
     """The graph of a model that has no local functions (see `functions.inlined`)."""
     opsets = {_domain(o.domain): o.version for o in model.opset_import}
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except (onnx.shape_inference.InferenceError, ValueError):  # the latter: beyond protobuf's 2 GiB
-        graph = model.graph
-    return read_graph(graph, names, opsets, {}, closed=True)
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    return read_graph(inferred(model), names, opsets, {}, constants)
 
 
-def read_graph(graph: GraphProto, names: Names, opsets: Mapping[str, int], around: Mapping[str, Kind], *, closed: bool = False) -> Graph:
-    """`around`: what is known of the tensors of the graph that this one stands in, unless it is `closed`.
+def read_graph(
+    graph: GraphProto, names: Names, opsets: Mapping[str, int], around: Mapping[str, Kind], closed: Mapping[str, Array] | None = None
+) -> Graph:
+    """`around`: what is known of the tensors of the graph that this one stands in, unless it is `closed`: then these are the values of
+    its initializers.
 
     Raises BadGraph.
     """
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer} if closed is None else dict(closed)
     constants |= {t.values.name: _dense(t) for t in graph.sparse_initializer}
     known = {**around, **{v.name: _kind(v.type) for v in (*graph.input, *graph.value_info, *graph.output)}}
     known |= {t.name: Kind(t.data_type, len(t.dims)) for t in graph.initializer}
@@ -110,7 +110,7 @@ def read_graph(graph: GraphProto, names: Names, opsets: Mapping[str, int], aroun
             nodes.append(_node(proto, names, f"{proto.op_type}_{index}", opsets, known))
     inputs = tuple(i.name for i in graph.input if i.name not in constants)
     outputs = tuple(o.name for o in graph.output)
-    steps = ordered(nodes, (*inputs, *constants), outputs, closed=closed)
+    steps = ordered(nodes, (*inputs, *constants), outputs, closed=closed is not None)
     return Graph(inputs, outputs, constants, steps, opsets, known)
 
 

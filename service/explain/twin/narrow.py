@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ _LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 """The layout in which a convolution reads its channels side by side, by spatial axes."""
 
 
-def is_narrow(module: nn.Module) -> bool:
+def is_narrow(module: nn.Module) -> TypeGuard[Convolution]:
     """Whether it has few input channels, and none of what `Narrow` doesn't do."""
     return (
         isinstance(module, Convolution)

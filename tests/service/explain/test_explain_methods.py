@@ -82,6 +82,8 @@ def test_values_may_be_text(manifest) -> None:
         ({"step": 5}, "unknown parameter of method 'saliency' 'step'"),
         ({"steps": 5}, "there are: method, target"),
         ({"method": "integrated_gradients", "steps": 5, "tolerance": 0.1}, "exclude each other"),
+        ({"method": "integrated_gradients", "steps": 5, "integration_tolerance": 0.1}, "'integration_tolerance' exclude each other"),
+        ({"method": "integrated_gradients", "integration_tolerance": 0}, "'integration_tolerance'"),
         ({"method": "integrated_gradients", "steps": 0}, "'steps'"),
         ({"method": "integrated_gradients", "tolerance": "many"}, "'tolerance'"),
         ({"method": "integrated_gradients", "baseline": True}, "'baseline'"),

@@ -184,9 +184,9 @@ def test_what_autograd_keeps_is_counted_once_a_storage() -> None:
 
 
 def test_rows_follow_the_budget() -> None:
-    assert rows_within(1000, 100) == 5
-    assert rows_within(1, 100) == 1
-    assert rows_within(10**9, 1) == 32
+    assert rows_within(1000, 100, 32) == 5
+    assert rows_within(1, 100, 32) == 1
+    assert rows_within(10**9, 1, 32) == 32
 
 
 def test_a_batch_size_baked_into_a_reshape_does_not_bind_the_twin(tmp_path) -> None:

@@ -18,6 +18,8 @@ from service.explain.cancel import Cancelled, Token
 from service.explain.explainer import explain
 from service.explain.methods import resolve
 from service.explain.subject import Subject
+from service.explain.twin import mixed
+from service.explain.twin.mixed import Mixed
 
 MEMORY = 64 << 20
 
@@ -31,6 +33,13 @@ def ask(
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def served_by_hand(subject: Subject, value: float) -> np.ndarray:
+    """The scores (classes,) of a picture of one grey."""
+    (info,) = subject.served.inputs
+    sizes = [size for size in info.shape if size is not None]
+    return subject.served.run({info.name: np.full((1, *sizes), value, np.float32)})[subject.outputs[0]][0]
 
 
 def served(bundles, name: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -120,6 +129,71 @@ def test_fixed_steps_are_captums_own(subjects, cnn_module, images) -> None:
         assert relative(mine.attributions["image"], theirs) < 1e-4
         assert mine.fields["steps"] == mine.fields["rows"] == 50
         assert mine.fields["parameters"]["steps"] == 50
+
+
+def test_how_near_to_the_integral_it_shall_be_can_be_asked_for(subjects, cnn_module, images) -> None:
+    expected = IntegratedGradients(cnn_module).attribute(torch.from_numpy(images), target=7, n_steps=1000).numpy()
+    rows, distances = {}, {}
+    for asked in (0.02, None, 1.0):
+        parameters = {} if asked is None else {"integration_tolerance": asked}
+        found = ask(subjects["cnn"], {"image": images}, target="7", max_steps=1000, **parameters)
+        assert all(one.fields["converged"] and one.fields["completeness_error"] <= 0.01 for one in found)
+        assert all(one.fields["integration_error"] <= (asked or 0.1) for one in found)
+        assert {one.fields["parameters"]["integration_tolerance"] for one in found} == {asked or 0.1}
+        rows[asked] = sum(one.fields["rows"] for one in found)
+        distances[asked] = np.mean([relative(one.attributions["image"], e) for one, e in zip(found, expected, strict=True)])
+    assert rows[0.02] > rows[None] >= rows[1.0]
+    assert distances[0.02] < distances[1.0]
+
+
+def rounded(subject: Subject, by: float = 1.0) -> Subject:
+    """With gradients in mixed precision, as a machine has it where that is faster; `by` spoils it."""
+    twin = mixed(subject.twin)
+    assert twin is not None
+    for module in twin.modules():
+        if isinstance(module, Mixed):
+            module.rounded *= by
+    return dataclasses.replace(subject, mixed=twin, segments={})
+
+
+def test_mixed_precision_reaches_the_tolerance_and_says_so(subjects, cnn_module, images) -> None:
+    expected = IntegratedGradients(cnn_module).attribute(torch.from_numpy(images), target=7, n_steps=1000).numpy()
+    subject = rounded(subjects["cnn"])
+    for mine, theirs in zip(ask(subject, {"image": images}, target="7"), expected, strict=True):
+        assert mine.fields["precision"] == "bfloat16"
+        assert mine.fields["converged"]
+        assert mine.fields["completeness_error"] <= 0.01
+        assert mine.fields["parity_error"] <= 1e-4
+        assert relative(mine.attributions["image"], theirs) <= 2 * mine.fields["integration_error"] <= 0.2
+    (exact,) = ask(subject, {"image": images[:1]}, target="7", precision="float32")
+    (without,) = ask(subjects["cnn"], {"image": images[:1]}, target="7")
+    assert exact.fields["precision"] == without.fields["precision"] == "float32"
+    np.testing.assert_array_equal(exact.attributions["image"], without.attributions["image"])
+    (tight,) = ask(subject, {"image": images[:1]}, target="7", integration_tolerance=0.01, max_steps=1000)
+    assert tight.fields["precision"] == "float32"  # its rounding alone would be too much
+
+
+def test_mixed_precision_that_is_too_far_off_is_done_again_in_float32(subjects, images) -> None:
+    (found,) = ask(rounded(subjects["cnn"], by=1.1), {"image": images[:1]}, target="7")
+    (wanted,) = ask(subjects["cnn"], {"image": images[:1]}, target="7")
+    assert found.fields["precision"] == "float32"
+    np.testing.assert_array_equal(found.attributions["image"], wanted.attributions["image"])
+    assert found.fields["integration_error"] == wanted.fields["integration_error"]
+
+
+def test_a_filled_baselines_output_is_asked_once_for_each_target_and_number(subjects, images, monkeypatch) -> None:
+    subject = subjects["cnn"]
+    subject.baseline_outputs.clear()
+    runs = []
+    tail = subject.served.tail
+    monkeypatch.setattr(type(subject.served), "tail", lambda self, feeds: runs.append(len(feeds)) or tail(feeds))
+    wanted = [served_by_hand(subject, value)[target] for value, target in ((0.0, 7), (0.0, 3), (0.5, 7))]
+    runs.clear()
+    for _ in range(2):
+        for (value, target), output in zip(((0.0, "7"), (0.0, "3"), (0.5, "7")), wanted, strict=True):
+            (found,) = ask(subject, {"image": images[:1]}, target=target, baseline=value, method="integrated_gradients", steps=3)
+            assert found.fields["baseline_output"] == pytest.approx(output, rel=1e-5)
+    assert len(runs) == 3
 
 
 def test_integrated_to_a_tolerance_is_the_same_integral(subjects, cnn_module, images) -> None:

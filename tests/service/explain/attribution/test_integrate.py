@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from service.explain.attribution.integrate import Goal, Places, Rule, cuts_by_density, cuts_by_movement, integrate, variances
+from service.explain.attribution.integrate import Goal, Places, Rule, TooRough, cuts_by_density, cuts_by_movement, integrate, variances
 from service.explain.cancel import TimeUp
 
 
@@ -88,6 +89,18 @@ def test_the_estimated_distance_is_near_the_true_one_for_kinks_at_random_places(
         ratios.append(found.spread * np.linalg.norm(found.attributions) / np.linalg.norm(found.attributions - path.integral))
     assert 0.8 < np.median(ratios) < 1.6
     assert np.percentile(ratios, 5) > 0.6
+
+
+def test_rounding_is_part_of_the_distance_and_leaves_less_for_the_rule() -> None:
+    exact, rough = Path(*KINKS), Path(*KINKS)
+    without = integrate(exact.along, exact.heights, evenly(12), exact.goal(1e-3, 0.05))
+    found = integrate(rough.along, rough.heights, evenly(12), replace(rough.goal(1e-3, 0.05), rounding=lambda: 0.02))
+    assert found.reached
+    assert found.spread <= 0.05
+    assert found.steps >= without.steps
+    assert found.spread > without.spread or found.steps > without.steps
+    with pytest.raises(TooRough):
+        integrate(rough.along, rough.heights, evenly(12), replace(rough.goal(1e-3, 0.05), rounding=lambda: 0.03))
 
 
 def test_calibration_takes_the_difference_away_and_hardly_moves_the_rest() -> None:

@@ -154,7 +154,7 @@ def test_no_hook_outlives_an_attribution_that_is_stopped(small: Model, images: n
     with monkeypatch.context() as patched:
         patched.setattr(Token, "check", stop)
         with pytest.raises(DeadlineExceeded):
-            small("explain-layer", {"image": images[:1]}, steps=200)
+            small("explain-layer", {"image": images[:1]}, steps=1000)
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in small.subject.faithful.modules())
     np.testing.assert_array_equal(
         small("explain-layer", {"image": images[:1]}, steps=20).rows[0]["attributions"], before.rows[0]["attributions"]

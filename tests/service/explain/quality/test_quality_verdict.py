@@ -51,6 +51,12 @@ def test_a_sum_that_is_made_to_fit_is_told_with_the_distance_from_the_integral()
     assert "Good: the attributions" not in missed
 
 
+def test_a_distance_that_was_asked_for_is_not_good_for_that() -> None:
+    told = complete(1e-9, 0.4, converged=True)
+    assert "Good: the attributions" not in told
+    assert "a smaller integration_tolerance" in told
+
+
 def test_a_sum_alone_is_told_as_it_is() -> None:
     assert "add up to the logit's change from the baseline to 0.4%" in complete(0.004, None)
     assert "miss the logit's change from the baseline by 20" in complete(0.2, 0.05)
