@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from service.api.edge import Draining
 from service.app import create_app
+from service.joined import JoinedProtocol
 from service.repository.registry import Registry
 from service.settings import BadSetting, Settings
 
@@ -73,7 +74,7 @@ def configure(app: ASGIApp, timeout: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=JoinedProtocol,
         lifespan="on",
         access_log=False,
         server_header=False,
