@@ -19,6 +19,7 @@ class JoinedTransport:
         self._loop = loop
         self._held: bytes | None = None
         self.is_closing = transport.is_closing
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
 
     def write(self, data: bytes) -> None:
         if self._held is None:

@@ -244,6 +244,8 @@ class Serving:
             return [await model.batcher.run(batches[0])]
         try:
             async with asyncio.timeout(self._timeout):
+                if len(batches) == 1:
+                    return [await model.batcher.run(batches[0])]
                 return list(await asyncio.gather(*map(model.batcher.run, batches)))
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {self._timeout:g} s (setting WHYSERVE_TIMEOUT)") from None

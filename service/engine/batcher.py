@@ -115,11 +115,13 @@ class Batcher:
             self._finish(loop, batch, started, _attempt(self._session, batch))
             return
         try:
-            running = loop.run_in_executor(self._executor, _attempt, self._session, batch)
+            self._executor.submit(self._work, loop, batch, started)
         except RuntimeError as error:  # the executor was shut down: nobody may be left waiting
             self._finish(loop, batch, started, [error] * len(batch))
-            return
-        running.add_done_callback(lambda done: self._finish(loop, batch, started, done.result()))
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Block], started: float) -> None:
+        """On a thread of the executor. `run_in_executor` would bring the outcome back by two futures and a turn of the loop more."""
+        loop.call_soon_threadsafe(self._finish, loop, batch, started, _attempt(self._session, batch))
 
     def _take(self) -> list[_Block]:
         """The oldest block and those of its shape behind it, up to the largest batch."""
