@@ -51,10 +51,10 @@ class Call(NamedTuple):
     def accept(self) -> str:
         return self.headers.get(b"accept", b"").decode("latin-1")
 
-    async def parse(self, limits: BodyLimits, *, may_be_none: bool = False) -> Parsed:
+    def parse(self, limits: BodyLimits, *, may_be_none: bool = False) -> Coroutine[Any, Any, Parsed]:
         """Instances and parameters. Raises what `parse_body` raises."""
         content_type = self.headers.get(b"content-type", b"").decode("latin-1")
-        return await parse_body(self.body, content_type, self.query, self.model.manifest.inputs, limits, may_be_none=may_be_none)
+        return parse_body(self.body, content_type, self.query, self.model.manifest.inputs, limits, may_be_none=may_be_none)
 
 
 Handle = Callable[[Call], Awaitable[Answer]]
