@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -32,7 +33,7 @@ Model = TypeVar("Model", bound=Parameters)
 def check(model: type[Model], sent: Mapping[str, Any]) -> Model:
     """The parameters as that model. Raises BadParameter naming the parameter, what was sent and what exists."""
     try:
-        return model.model_validate(sent)
+        return model.model_validate(sent) if sent else _defaults(model)
     except ValidationError as error:
         problem = error.errors()[0]
         name = str(problem["loc"][0]) if problem["loc"] else "?"
@@ -40,3 +41,9 @@ def check(model: type[Model], sent: Mapping[str, Any]) -> Model:
             known = [field.alias or key for key, field in model.model_fields.items()]
             raise BadParameter(f"unknown parameter {name!r}; there are: {', '.join(known)}") from None
         raise BadParameter(f"parameter {name!r}: {problem['msg']}, got {problem['input']!r}") from None
+
+
+@lru_cache
+def _defaults(model: type[Model]) -> Model:
+    """The parameters where none are sent: frozen, so that one serves all requests."""
+    return model()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -30,21 +30,17 @@ _PAGE_HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A whole response: status, media type, body, further headers."""
 
     body: bytes
     status: int = 200
     media_type: str = JSON
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
     async def send(self, send: Send) -> None:
-        headers = [
-            (b"content-type", self.media_type.encode("latin-1")),
-            (b"content-length", str(len(self.body)).encode("latin-1")),
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()),
-        ]
+        headers = [(b"content-type", self.media_type.encode("latin-1")), (b"content-length", b"%d" % len(self.body))]
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.datastructures import Headers, UploadFile
@@ -34,6 +34,7 @@ _MAGIC = (
     (b"MM\x00*", "image"),
     (b"fLaC", "audio"),
 )
+_FIELDS = {"instances", "inputs", "parameters", "id"}
 _LONG = 1 << 20
 _TAKES = "application/json, image/*, text/plain, audio/wav, multipart/form-data"
 
@@ -48,8 +49,7 @@ class BodyLimits:
     max_instances: int
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """`parameters` as sent: strings from query and form, anything from JSON."""
 
     instances: Instances
@@ -142,8 +142,7 @@ def parse_json(body: bytes, query: Mapping[str, str], inputs: tuple[Input, ...],
         raise BadRequest(f"the body is no valid JSON: {error} (NaN and Infinity are no JSON)") from None
     if not isinstance(document, dict):
         raise BadRequest(f'expected a JSON object {{"instances": [..]}}, got {kind_of(document)}')
-    unknown = set(document) - {"instances", "inputs", "parameters", "id"}
-    if unknown:
+    if unknown := document.keys() - _FIELDS:
         raise BadRequest(f"unknown field {sorted(unknown)[0]!r}; expected instances (or inputs) and parameters")
     if ("instances" in document) + ("inputs" in document) != 1 and not (may_be_none and "inputs" not in document):
         raise BadRequest('expected either "instances" or "inputs", a list with one entry an instance')

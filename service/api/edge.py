@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -86,7 +86,7 @@ class _Found:
 
 
 class Edge:
-    """The middleware. `scope["state"]` holds, for whoever answers below, the `request_id` and the `caller`."""
+    """The middleware. `scope["state"]` holds, for whoever answers below, the `request_id`, the `caller` and the header `fields`."""
 
     def __init__(
         self, app: ASGIApp, *, verbs: Sequence[Route], keys: Keys, hosts: frozenset[str] | None, draining: Draining, rejected: Counter
@@ -106,22 +106,24 @@ class Edge:
             return
         headers: Fields = dict(scope["headers"])
         request_id = _request_id(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
-        extra = [(b"x-request-id", request_id.encode("latin-1"))]
-
+        state = scope.setdefault("state", {})
+        state["request_id"], state["fields"] = request_id, headers
         answering = False
 
-        async def identified(message: Message) -> None:
+        def identified(message: Message) -> Awaitable[None]:  # no coroutine of its own: it has nothing to wait for
             nonlocal answering
             if message["type"] == "http.response.start":
                 answering = True
-                if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN) and not scope["state"].get("postponed"):
-                    self._rejected.labels(scope["state"].get("refused") or _REFUSALS[message["status"]]).inc()
-                message["headers"] = [*message["headers"], *extra, *([(b"connection", b"close")] if self._draining.started else [])]
-            await send(message)
+                if message["status"] in _REFUSALS and not scope["path"].startswith(_OPEN) and not state.get("postponed"):
+                    self._rejected.labels(state.get("refused") or _REFUSALS[message["status"]]).inc()
+                extra = [(b"x-request-id", request_id.encode("latin-1"))]
+                if self._draining.started:
+                    extra.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *extra]
+            return send(message)
 
         try:
-            scope["state"]["caller"] = self._check(scope["path"], headers)
+            state["caller"] = self._check(scope["path"], headers)
         except WhyserveError as error:
             await error_answer(error).send(identified)
             return

@@ -80,9 +80,9 @@ class Relay:
 
     async def _message(self, scope: Scope, receive: Receive, name: str, version: int) -> Message:
         """Raises TooLarge, BadRequest, BadParameter, UnknownChoice (operation), HungUp."""
-        headers: Fields = dict(scope["headers"])
-        body = await read_body(headers, receive, self._max_bytes)
         state = scope["state"]
+        headers: Fields = state["fields"]
+        body = await read_body(headers, receive, self._max_bytes)
         caller = caller_from(headers, replace(state["caller"], request=state["request_id"]))
         if self._kind == "status":
             return Message("status", name, version, monotonic() + self._longest, caller=caller)
@@ -141,4 +141,4 @@ def _refusal(error: Exception) -> Answer:
 
 
 def _signed(answer: Answer) -> Answer:
-    return replace(answer, headers=answer.headers | {ROLE_HEADER.lower(): "explainer"})
+    return answer._replace(headers={**answer.headers, ROLE_HEADER.lower(): "explainer"})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,7 @@ _DRAFT_MARGIN = 2
 geometry knows exactly, then does the visible part of the smoothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedImage:
+class DecodedImage(NamedTuple):
     """`tensor` is C-contiguous, of the input's dtype, (C, H, W) or (H, W, C) by the policy's layout, and may be read-only."""
 
     tensor: Array

@@ -34,9 +34,12 @@ class Limits:
     max_sound_samples: int = 24_000_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Instance:
-    """A row: `tensors` by graph input without the batch axis, and what drawing an explanation on it needs."""
+    """A row: `tensors` by graph input without the batch axis, and what drawing an explanation on it needs.
+
+    Not frozen only because each prediction makes one, and that would take six times as long.
+    """
 
     tensors: dict[str, Array]
     images: dict[str, DecodedImage]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ _QUIET_TURNS = 2
 """Of the event loop: one in which a request is read from its socket, one in which its task gets here."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchReport:
+class BatchReport(NamedTuple):
     """What one run of the model was: rows, and how long its oldest block had waited, in seconds."""
 
     rows: int
@@ -27,13 +26,12 @@ class BatchReport:
     computed: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     """Rows of one request: arrays (n, ...) by input name, in the order of the graph's inputs."""
 
     feeds: Feeds
     rows: int
-    key: tuple[tuple[int, ...], ...]
+    key: list[tuple[int, ...]]
     arrived: float
     answer: asyncio.Future[list[np.ndarray]]
 
@@ -84,16 +82,16 @@ class Batcher:
         """Blocks that no run has taken yet."""
         return len(self._waiting)
 
-    async def run(self, feeds: Feeds) -> list[np.ndarray]:
-        """Outputs (n, ...) for inputs (n, ...). Raises ModelFailed."""
+    def run(self, feeds: Feeds) -> asyncio.Future[list[np.ndarray]]:
+        """Outputs (n, ...) for inputs (n, ...). Awaiting them raises ModelFailed; cancelling them takes the rows out of their batch."""
         loop = asyncio.get_running_loop()
-        arrays = list(feeds.values())
-        block = _Block(feeds, len(arrays[0]), tuple(a.shape[1:] for a in arrays), time.monotonic(), loop.create_future())
+        shapes = [array.shape for array in feeds.values()]
+        block = _Block(feeds, shapes[0][0], [shape[1:] for shape in shapes], time.monotonic(), loop.create_future())
         self._waiting.append(block)
         if not self._busy:
             self._busy = True
             loop.call_soon(self._gather, loop, len(self._waiting), _QUIET_TURNS)
-        return await block.answer
+        return block.answer
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
         """Runs the next batch once the loop has turned `turns` times without anybody new.
@@ -117,11 +115,13 @@ class Batcher:
             self._finish(loop, batch, started, _attempt(self._session, batch))
             return
         try:
-            running = loop.run_in_executor(self._executor, _attempt, self._session, batch)
+            self._executor.submit(self._work, loop, batch, started)
         except RuntimeError as error:  # the executor was shut down: nobody may be left waiting
             self._finish(loop, batch, started, [error] * len(batch))
-            return
-        running.add_done_callback(lambda done: self._finish(loop, batch, started, done.result()))
+
+    def _work(self, loop: asyncio.AbstractEventLoop, batch: list[_Block], started: float) -> None:
+        """On a thread of the executor. `run_in_executor` would bring the outcome back by two futures and a turn of the loop more."""
+        loop.call_soon_threadsafe(self._finish, loop, batch, started, _attempt(self._session, batch))
 
     def _take(self) -> list[_Block]:
         """The oldest block and those of its shape behind it, up to the largest batch."""

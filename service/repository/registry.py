@@ -45,6 +45,8 @@ class Registry:
         versions = self.entries.get(name)
         if not versions:
             raise NotFound(f"no model named {name!r}; there are: {', '.join(self.names()) or 'none'}")
+        if version is None and len(versions) == 1:
+            return next(iter(versions.values()))
         if version is None:
             ready = [number for number, entry in versions.items() if entry.state == "READY"]
             return versions[max(ready or versions)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,17 @@ import numpy as np
 import onnx
 import pytest
 from support import is_error, serving
+
+from service.codecs.instance import Limits
+from service.explain.methods.request import Limits as ExplainLimits
+from service.explanations.cache import Cache
+from service.explanations.shared import Shared
+from service.parameters import PredictParameters
+from service.repository.bundle import Location, read_bundle
+from service.repository.loaded import Loader
+from service.repository.registry import Registry
+from service.serving import Serving
+from service.telemetry import Metrics
 
 SLOW = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -78,3 +90,18 @@ async def test_many_requests_at_once_each_get_their_own_answer(models: Path):
         bodies = [{"instances": [[float(k), float(-k)]]} for k in range(50)]
         answers = await asyncio.gather(*(client.post("/v1/models/double:predict", json=body) for body in bodies))
         assert [answer.json()["predictions"] for answer in answers] == [[{"y": [2.0 * k, -2.0 * k]}] for k in range(50)]
+
+
+async def test_what_json_brought_is_gone_while_the_model_runs(models: Path):
+    limits = ExplainLimits(timeout=5)
+    metrics = Metrics()
+    bounds = {"at_once": 1, "decoding_bytes": 1 << 20, "max_instances": 4, "limits": limits, "later": limits}
+    with ThreadPoolExecutor(1) as executor:
+        loader = Loader("cpu", 1, Limits(max_pixels=1, max_characters=1, max_instances=4), executor, metrics)
+        model = loader.load(read_bundle(Location("double", 1, models / "double" / "1")))
+        service = Serving(Registry(), None, Shared(Cache(0, metrics), metrics), metrics, **bounds)
+        sent = [{"x": [1.0, 2.0]}]
+        predicting = asyncio.create_task(service.predict(model, sent, PredictParameters()))
+        await asyncio.sleep(0)
+        assert sent == []
+        assert await predicting == [{"y": [2.0, 4.0]}]

@@ -52,9 +52,9 @@ async def test_what_arrives_during_a_run_is_the_next_batch():
     session = Doubling(gate)
     with ThreadPoolExecutor(1) as executor:
         batcher = make(session, executor)
-        first = asyncio.create_task(batcher.run(rows(1)))
+        first = batcher.run(rows(1))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(batcher.run(rows(k))) for k in range(3)]
+        others = [batcher.run(rows(k)) for k in range(3)]
         await asyncio.sleep(0.05)
         gate.set()
         await asyncio.gather(first, *others)
@@ -90,10 +90,10 @@ async def test_a_request_that_has_gone_is_not_computed():
     session = Doubling(gate)
     with ThreadPoolExecutor(1) as executor:
         batcher = make(session, executor)
-        first = asyncio.create_task(batcher.run(rows(1)))
+        first = batcher.run(rows(1))
         await asyncio.sleep(0.05)
-        gone = asyncio.create_task(batcher.run(rows(2)))
-        stays = asyncio.create_task(batcher.run(rows(3)))
+        gone = batcher.run(rows(2))
+        stays = batcher.run(rows(3))
         await asyncio.sleep(0.05)
         gone.cancel()
         gate.set()

@@ -132,7 +132,7 @@ def test_a_fixed_batch_is_noticed(loader: Loader, tmp_path: Path):
 async def test_an_input_without_a_longest_size_never_runs_on_the_event_loop(loader: Loader, tmp_path: Path):
     """Quick for a small one says nothing of a large one, which would hold up everybody's answers."""
     model = load(loader, write(tmp_path, SQUARES))
-    answering = asyncio.create_task(model.batcher.run({"x": np.ones((1, 1500, 1500), np.float32)}))
+    answering = model.batcher.run({"x": np.ones((1, 1500, 1500), np.float32)})
     turns = 0
     while not answering.done():
         await asyncio.sleep(0.001)
