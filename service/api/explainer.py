@@ -137,8 +137,12 @@ def inventory_routes(inventory: Inventory) -> APIRouter:
 def _refusal(error: Exception) -> Answer:
     """The error's answer, and of what the line is full where it is."""
     answer = error_answer(error)
-    return replace(answer, headers=answer.headers | {REFUSED_HEADER.lower(): error.reason}) if isinstance(error, Overloaded) else answer
+    return _with(answer, REFUSED_HEADER, error.reason) if isinstance(error, Overloaded) else answer
 
 
 def _signed(answer: Answer) -> Answer:
-    return answer._replace(headers={**answer.headers, ROLE_HEADER.lower(): "explainer"})
+    return _with(answer, ROLE_HEADER, "explainer")
+
+
+def _with(answer: Answer, header: str, value: str) -> Answer:
+    return answer._replace(headers={**answer.headers, header.lower(): value})
