@@ -34,7 +34,7 @@ _PAGE_HEADERS = {
 class Answer:
     """A whole response: status, media type, body, further headers."""
 
-    body: bytes
+    body: bytes | bytearray
     status: int = 200
     media_type: str = JSON
     headers: dict[str, str] = field(default_factory=dict)
