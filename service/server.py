@@ -54,7 +54,6 @@ class Server(uvicorn.Server):
 def run(settings: Settings) -> int:
     """Serves until a signal; the exit status. Raises what `create_app` raises, BadSetting where the port is taken."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     draining = Draining()
     listening = _listen(settings.host, settings.port)
 

@@ -33,7 +33,7 @@ _PAGE_HEADERS = {
 class Answer(NamedTuple):
     """A whole response: status, media type, body, further headers."""
 
-    body: bytes
+    body: bytes | bytearray
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, str] = MappingProxyType({})

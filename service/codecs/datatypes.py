@@ -78,10 +78,11 @@ def decode_binary(blob: memoryview, datatype: str, shape: tuple[int, ...], what:
     return array if array.flags.aligned else array.copy()
 
 
-def encode_binary(array: Array) -> bytes:
-    """A tensor's bytes: row-major, little-endian; of BYTES each element behind its length (uint32)."""
+def encode_binary(array: Array) -> bytes | memoryview:
+    """A tensor's bytes: row-major, little-endian; of BYTES each element behind its length (uint32). A view, where it can be one."""
     if datatype_of(array) != "BYTES":
-        return array.tobytes()
+        view: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        return view
     elements = [_as_bytes(value) for value in array.ravel().tolist()]
     return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
 

@@ -118,12 +118,17 @@ def decode_request(body: bytes, header_length: int | None, raw_input: Input | No
 
 def encode_request(request: InferRequest, *, binary: bool = True) -> tuple[bytes, int | None]:
     """The body and, where it holds blobs (`binary`), its `Inference-Header-Content-Length`."""
+    return _join(*described(request, binary=binary))
+
+
+def described(request: InferRequest, *, binary: bool = True) -> tuple[dict[str, Any], list[bytes | memoryview]]:
+    """The JSON header, and the blobs that follow it where `binary`; views of the request's arrays, where they are contiguous."""
     tensors = [Tensor(name, array) for name, array in request.inputs.items()]
     inputs, blobs = _encode_tensors(tensors, frozenset(request.inputs) if binary else frozenset())
     parameters = request.parameters | ({"binary_data_output": True} if request.binary_default else {})
     outputs = request.outputs and [{"name": o.name, "parameters": {"binary_data": o.binary}} for o in request.outputs]
     header = {"id": request.id, "parameters": parameters, "inputs": inputs, "outputs": outputs}
-    return _join({key: value for key, value in header.items() if value}, blobs)
+    return {key: value for key, value in header.items() if value}, blobs
 
 
 def _decode_raw(body: bytes, raw_input: Input | None) -> InferRequest:
@@ -169,7 +174,7 @@ def encode_response(response: InferResponse, wanted: Iterable[RequestedOutput]) 
     return _join(header | {"outputs": outputs}, blobs)
 
 
-def decode_response(body: bytes, header_length: int | None) -> InferResponse:
+def decode_response(body: bytes | bytearray, header_length: int | None) -> InferResponse:
     """The response of a body, its `Inference-Header-Content-Length` or None. Raises BadRequest and BadInput."""
     header, blobs = _split(body, header_length)
     wire = _parse(ResponseBody, header, "inference response")
@@ -180,7 +185,7 @@ def decode_response(body: bytes, header_length: int | None) -> InferResponse:
 # ----------------------------------------------------------------------------------------------------------------- the parts
 
 
-def _split(body: bytes, header_length: int | None) -> tuple[memoryview, memoryview]:
+def _split(body: bytes | bytearray, header_length: int | None) -> tuple[memoryview, memoryview]:
     view = memoryview(body)
     if header_length is None:
         return view, view[len(view) :]
@@ -221,9 +226,9 @@ def _decode_tensors(wire: Iterable[InputBody] | Iterable[ResponseOutputBody], bl
     return tensors
 
 
-def _encode_tensors(tensors: Iterable[Tensor], binary: frozenset[str]) -> tuple[list[dict[str, Any]], list[bytes]]:
+def _encode_tensors(tensors: Iterable[Tensor], binary: frozenset[str]) -> tuple[list[dict[str, Any]], list[bytes | memoryview]]:
     described: list[dict[str, Any]] = []
-    blobs: list[bytes] = []
+    blobs: list[bytes | memoryview] = []
     for tensor in tensors:
         item: dict[str, Any] = {"name": tensor.name, "shape": tensor.array.shape, "datatype": datatype_of(tensor.array)}
         if tensor.name in binary:
@@ -236,7 +241,7 @@ def _encode_tensors(tensors: Iterable[Tensor], binary: frozenset[str]) -> tuple[
     return described, blobs
 
 
-def _join(header: dict[str, Any], blobs: list[bytes]) -> tuple[bytes, int | None]:
+def _join(header: dict[str, Any], blobs: list[bytes | memoryview]) -> tuple[bytes, int | None]:
     document = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return document, None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import orjson
 
 from service.errors import BadRequest, DeadlineExceeded, ShareUsedUp, Unavailable, WhyserveError
+from service.explain.client import Client
+from service.explain.connection import Answered, Broken
 from service.explain.message import LENGTH_HEADER, Message, Reply
-
-if TYPE_CHECKING:
-    import httpx  # not at run time's top: it would be a third of the server's start-up
 
 GRACE = 0.5
 """Seconds that an explainer has beyond the deadline to say so itself."""
@@ -28,56 +26,51 @@ class Unanswered(DeadlineExceeded):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """`client` has the base URL, the bounds on connections and the headers that every message carries."""
+    """`client` knows the address, how long connections are kept, and the headers that every message carries."""
 
-    client: httpx.AsyncClient
-    connect: float = 5.0
-    """Seconds to be connected."""
+    client: Client
 
     async def ask(self, message: Message, grace: float = GRACE) -> Reply:
         """Raises Lost, Unanswered, and the error that was answered."""
         answer = await self.send(message, grace)
-        if answer.status_code != 200:
+        if answer.status != 200:
             raise error_of(answer)
         return reply_of(answer)
 
-    async def send(self, message: Message, grace: float = GRACE) -> httpx.Response:
+    async def send(self, message: Message, grace: float = GRACE) -> Answered:
         """The answer whatever its status, `grace` seconds after the deadline at the latest.
 
-        Raises Lost (its cause is httpx's error) and Unanswered.
+        Raises Lost (its cause is Broken) and Unanswered.
         """
-        import httpx
-
         body, length = message.encode()
         headers = message.sender | ({} if length is None else {LENGTH_HEADER: str(length)})
         try:
             async with asyncio.timeout(max(message.left + grace, 0.01)):
-                timeout = httpx.Timeout(None, connect=self.connect)
-                return await self.client.request(message.verb, message.path, content=body, headers=headers, timeout=timeout)
+                return await self.client.request(message.verb, message.path, headers, body)
         except TimeoutError:
             raise Unanswered("no explanation in time (parameter 'timeout')") from None
-        except httpx.TransportError as error:
-            raise Lost from error
+        except Broken as broken:
+            raise Lost from broken
 
 
-def reply_of(answer: httpx.Response) -> Reply:
-    length = answer.headers.get(LENGTH_HEADER)
+def reply_of(answer: Answered) -> Reply:
+    length = answer.headers.get(LENGTH_HEADER.lower())
     return Reply(answer.content, None if length is None else int(length))
 
 
-def error_of(answer: httpx.Response) -> WhyserveError:
+def error_of(answer: Answered) -> WhyserveError:
     """The error class that the explainer's code word names, with its message."""
     try:
         found = orjson.loads(answer.content)
         code, message = str(found["code"]), str(found["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return WhyserveError(f"an explainer answered with status {answer.status_code}")
+        return WhyserveError(f"an explainer answered with status {answer.status}")
     classes: list[type[WhyserveError]] = [WhyserveError]
     for known in classes:
         classes += known.__subclasses__()
     by_code = {known.code: known for known in reversed(classes)}  # the most general class of a code takes a message alone
-    kind = by_code.get(code, BadRequest if answer.status_code == 400 else WhyserveError)
+    kind = by_code.get(code, BadRequest if answer.status == 400 else WhyserveError)
     if kind in (Unavailable, ShareUsedUp):
-        after = answer.headers.get("Retry-After", "1")
+        after = answer.headers.get("retry-after", "1")
         return kind(message, int(after) if after.isdigit() else 1)
     return kind(message)

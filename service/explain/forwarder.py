@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from service.errors import NotFound, Overloaded, Unavailable
+from service.explain.address import HostPort
+from service.explain.client import Client, Unconnected
+from service.explain.connection import Answered
 from service.explain.endpoint import Endpoint, Lost, error_of, reply_of
 from service.explain.explainers import Explainers
 from service.explain.line import Line
 from service.explain.message import REFUSED_HEADER, ROLE_HEADER, Message, Reply
-
-if TYPE_CHECKING:
-    import httpx
 
 log = logging.getLogger("whyserve.explain")
 CONNECT = 1.0
@@ -44,7 +42,6 @@ class Forwarder(Explainers):
         super().__init__(timeout)
         self._url = url
         self._headers = {} if key is None else {"x-api-key": key}
-        self._most = most
         self._line = Line(most, share, 1, time.monotonic)
         self._endpoint: Endpoint | None = None
         self._stopped = False
@@ -55,7 +52,7 @@ class Forwarder(Explainers):
     async def stop(self) -> None:
         self._stopped = True
         if self._endpoint is not None:
-            await self._endpoint.client.aclose()
+            self._endpoint.client.close()
 
     async def carry(self, message: Message) -> Reply:
         """The explainer's answer; asked once more where the connection is lost before it has answered."""
@@ -65,32 +62,30 @@ class Forwarder(Explainers):
             return await self._asked(self._connected(), message)
 
     async def _asked(self, endpoint: Endpoint, message: Message) -> Reply:
-        import httpx
-
         for _ in range(2):
             try:
                 answer = await endpoint.send(message)
             except Lost as lost:
                 log.warning("explainer at %s: %r", self._url, lost.__cause__)
-                if isinstance(lost.__cause__, httpx.ConnectTimeout):
+                if isinstance(lost.__cause__, Unconnected):
                     break  # it would take as long again
             else:
                 return self._reply(answer)
         raise Unavailable(f"the explainer can't be reached ({_SETTING})")
 
-    def _reply(self, answer: httpx.Response) -> Reply:
+    def _reply(self, answer: Answered) -> Reply:
         """Raises the error that was answered, and Unavailable for what is this server's trouble with the explainer."""
-        if answer.status_code in (401, 403):
+        if answer.status in (401, 403):
             raise Unavailable("the explainer doesn't take this server's key (setting WHYSERVE_EXPLAINER_KEY)", 5)
-        if answer.headers.get(ROLE_HEADER) != "explainer":
-            log.error("explainer at %s: status %d, no explainer's answer: %.200r", self._url, answer.status_code, answer.content)
-            raise Unavailable(f"no explainer answers at the address given for one ({_SETTING}), status {answer.status_code}", 5)
-        if answer.status_code == 200:
+        if answer.headers.get(ROLE_HEADER.lower()) != "explainer":
+            log.error("explainer at %s: status %d, no explainer's answer: %.200r", self._url, answer.status, answer.content)
+            raise Unavailable(f"no explainer answers at the address given for one ({_SETTING}), status {answer.status}", 5)
+        if answer.status == 200:
             return reply_of(answer)
         error = error_of(answer)
         if isinstance(error, NotFound):
             raise Unavailable(f"the explainer hasn't this model: {error}", 5)
-        if isinstance(error, Unavailable) and (reason := answer.headers.get(REFUSED_HEADER)) is not None:
+        if isinstance(error, Unavailable) and (reason := answer.headers.get(REFUSED_HEADER.lower())) is not None:
             raise Overloaded(error.message, error.retry_after or 1, reason)
         raise error
 
@@ -104,14 +99,5 @@ class Forwarder(Explainers):
 
     def _connected(self) -> Endpoint:
         if self._endpoint is None:
-            import httpx
-
-            client = httpx.AsyncClient(
-                base_url=self._url,
-                headers=self._headers,
-                limits=httpx.Limits(max_connections=self._most, max_keepalive_connections=0),
-                trust_env=False,  # no proxy stands between the two
-                verify=ssl.create_default_context(),  # which knows SSL_CERT_FILE
-            )
-            self._endpoint = Endpoint(client, CONNECT)
+            self._endpoint = Endpoint(Client(HostPort.of_url(self._url), self._headers, connect=CONNECT))
         return self._endpoint

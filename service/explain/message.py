@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from service.caller import ANYONE, Caller
-from service.codecs.v2 import InferRequest, encode_request
+from service.codecs.v2 import InferRequest, described
 from service.errors import BadParameter, BadRequest
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -39,7 +39,7 @@ Kind = Literal["status", "explain", "study"]
 class Reply:
     """The body of an explainer's answer and, where tensors follow its JSON header, that header's length."""
 
-    content: bytes
+    content: bytes | bytearray
     header_length: int | None = None
 
     @property
@@ -99,18 +99,18 @@ class Message:
         interactive = str(self.caller.interactive).lower()
         return {CALLER_HEADER: self.caller.key, INTERACTIVE_HEADER: interactive, ERRAND_HEADER: self.caller.errand, **named}
 
-    def encode(self) -> tuple[bytes, int | None]:
-        """The body with the time that is left now as its `timeout`, and its header's length where tensors follow."""
+    def encode(self) -> tuple[tuple[bytes | memoryview, ...], int | None]:
+        """The body, in parts, with the time that is left now as its `timeout`; and its header's length where tensors follow."""
         if self.kind == "status":
-            return b"", None
+            return (), None
         parameters = {**self.parameters, "timeout": max(1, int(self.left * 1e6))}
         if self.kind == "study" and not self.header.get("inputs"):
-            return orjson.dumps(parameters), None  # V2 knows no request without tensors
+            return (orjson.dumps(parameters),), None  # V2 knows no request without tensors
         document = orjson.dumps({**self.header, "parameters": parameters})
         if not len(self.blobs):
-            return document, None
+            return (document,), None
         document += b" " * (-len(document) % _ALIGNMENT)
-        return b"".join((document, self.blobs)), len(document)
+        return (document, self.blobs), len(document)
 
 
 def message_of(
@@ -126,9 +126,9 @@ def message_of(
     if request is None or not request.inputs:
         parameters = {} if request is None else request.parameters
         return Message(kind, model, version, deadline, {"parameters": parameters}, operation=operation, caller=caller)
-    body, length = encode_request(request)
-    header, blobs = _split(body, length)
-    return Message(kind, model, version, deadline, _untimed(header), blobs, operation, caller)
+    header, blobs = described(request)
+    whole = blobs[0] if len(blobs) == 1 else b"".join(blobs)
+    return Message(kind, model, version, deadline, _untimed(header), whole, operation, caller)
 
 
 def message_from(

@@ -14,6 +14,9 @@ from typing import Literal
 
 import psutil
 
+from service.explain.address import SocketFile
+from service.explain.client import Client
+from service.explain.connection import Broken
 from service.explain.endpoint import Endpoint
 from service.explain.message import STALLED_HEADER
 from service.explain.work import Meter
@@ -68,28 +71,24 @@ class Explainer:
 
     async def stalled(self, patience: float) -> float:
         """Seconds since its computing made progress, as far as it says so; `patience` where it says nothing for so long."""
-        import httpx
-
         try:
             async with asyncio.timeout(patience):
-                answer = await self.endpoint.client.get("/v2/health/ready", timeout=None)
+                answer = await self.endpoint.client.request("GET", "/v2/health/ready")
         except TimeoutError:
             return patience
-        except httpx.TransportError:
+        except Broken:
             return 0.0  # it ends: who waits for that will know
-        return float(answer.headers.get(STALLED_HEADER, "0"))
+        return float(answer.headers.get(STALLED_HEADER.lower(), "0"))
 
     async def becomes_ready(self) -> bool:
         """True once it answers, False where it ends before, or says nothing for `START` seconds."""
-        import httpx
-
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START):
                 while self.process.returncode is None:
                     try:
-                        if (await self.endpoint.client.get("/v2/health/ready")).status_code == 200:
+                        if (await self.endpoint.client.request("GET", "/v2/health/ready")).status == 200:
                             return True
-                    except httpx.TransportError:
+                    except Broken:
                         await asyncio.sleep(POLL)
         return False
 
@@ -97,16 +96,14 @@ class Explainer:
 @asynccontextmanager
 async def started(command: Sequence[str], socket: Path, environment: Mapping[str, str]) -> AsyncIterator[Explainer | None]:
     """Runs an explainer for the time of the block: the process once it answers, None where it doesn't."""
-    import httpx
-
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdin=asyncio.subprocess.DEVNULL)
+    # Idle connections are closed here, well before the process closes them: a message on one that closes would be lost.
+    client = Client(SocketFile(socket), keep=IDLE)
     try:
-        # Idle connections are closed here, well before the process closes them: a message on one that closes would be lost.
-        transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(keepalive_expiry=IDLE))
-        async with httpx.AsyncClient(transport=transport, base_url="http://explainer") as client:
-            explainer = Explainer(process, Endpoint(client))
-            yield explainer if await explainer.becomes_ready() else None
+        explainer = Explainer(process, Endpoint(client))
+        yield explainer if await explainer.becomes_ready() else None
     finally:
+        client.close()
         await _end(process)
 
 

@@ -59,7 +59,7 @@ def test_torch_captum_and_onnx_are_imported_by_the_explainers_modules_only():
 
 @pytest.mark.parametrize("module", ["service.app", "service.server", "service.client", "service.cli", "service.explain.pool"])
 def test_the_server_loads_no_torch(module: str):
-    """In a fresh interpreter; httpx would be a third of the start-up, so it waits until an explainer is asked."""
+    """In a fresh interpreter; httpx, which the client's command needs, would be a third of the start-up."""
     forbidden = {*HEAVY, "httpx"}
     code = f"import {module}, sys; print(*(sorted({forbidden!r} & sys.modules.keys())))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from service.manifest import MODEL_FILE, Baseline, Explain, Input, Manifest, Out
 from service.repository.bundle import Location, read_bundle
 
 torch.set_num_threads(1)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Function) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loops that a module's `LOOPS` names, each test on all of them; else asyncio's."""
+    loops: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = getattr(item.module, "LOOPS", {"asyncio": asyncio.new_event_loop})
+    return loops
+
+
 IR_VERSION = 10
 
 
