@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Literal
 
 import psutil
 
+from service.explain.clock import Clock
 from service.explain.endpoint import Endpoint
 from service.explain.message import STALLED_HEADER
 from service.explain.work import Meter
@@ -23,7 +25,7 @@ POLL = 0.05
 PATIENCE = 2.0
 """Seconds that a process has to end before it is killed."""
 START = 120.0
-"""Seconds that a process has to answer at first: torch's imports on a busy machine."""
+"""Seconds that a process has to answer at first, waiting for a processor not among them: torch's imports."""
 IDLE = 2.0
 """Seconds that a connection is kept for the next message; uvicorn keeps it for 5."""
 
@@ -35,6 +37,8 @@ End = Literal["died", "hung", "memory"]
 class Explainer:
     process: asyncio.subprocess.Process
     endpoint: Endpoint
+    clock: Clock
+    """How long it could have computed."""
     meter: Meter = field(default_factory=lambda: Meter(time.monotonic()))
     models: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Jobs that it has, by model and version."""
@@ -66,31 +70,26 @@ class Explainer:
         except psutil.NoSuchProcess:
             return 0
 
-    async def stalled(self, patience: float) -> float:
-        """Seconds since its computing made progress, as far as it says so; `patience` where it says nothing for so long."""
+    async def still(self) -> float:
+        """Seconds for which one of its jobs hasn't gone on, as it says itself, however late; for ever where it can't say so."""
         import httpx
 
         try:
-            async with asyncio.timeout(patience):
-                answer = await self.endpoint.client.get("/v2/health/ready", timeout=None)
-        except TimeoutError:
-            return patience
+            answer = await self.endpoint.client.get("/v2/health/ready", timeout=None)
         except httpx.TransportError:
-            return 0.0  # it ends: who waits for that will know
+            return math.inf
         return float(answer.headers.get(STALLED_HEADER, "0"))
 
     async def becomes_ready(self) -> bool:
-        """True once it answers, False where it ends before, or says nothing for `START` seconds."""
+        """True once it answers, False where it ends before, or says nothing for `START` seconds of its clock."""
         import httpx
 
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START):
-                while self.process.returncode is None:
-                    try:
-                        if (await self.endpoint.client.get("/v2/health/ready")).status_code == 200:
-                            return True
-                    except httpx.TransportError:
-                        await asyncio.sleep(POLL)
+        while self.process.returncode is None and self.clock.seconds() < START:
+            try:
+                if (await self.endpoint.client.get("/v2/health/ready", timeout=START)).status_code == 200:
+                    return True
+            except httpx.TransportError:
+                await asyncio.sleep(POLL)
         return False
 
 
@@ -104,7 +103,7 @@ async def started(command: Sequence[str], socket: Path, environment: Mapping[str
         # Idle connections are closed here, well before the process closes them: a message on one that closes would be lost.
         transport = httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(keepalive_expiry=IDLE))
         async with httpx.AsyncClient(transport=transport, base_url="http://explainer") as client:
-            explainer = Explainer(process, Endpoint(client))
+            explainer = Explainer(process, Endpoint(client), Clock(process.pid))
             yield explainer if await explainer.becomes_ready() else None
     finally:
         await _end(process)
