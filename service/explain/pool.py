@@ -81,6 +81,7 @@ class Pool(Explainers):
             queue=settings.explainer_queue,
             share=settings.key_share,
             memory_mib=settings.explainer_memory_mib,
+            bounds=Bounds(settings.explainer_memory_mib * 2**20, settings.explainer_stall),
             timeout=settings.timeout,
             metrics=metrics,
         )
