@@ -25,8 +25,8 @@ from service.explain.case import Case, scale
 from service.explain.explainer import explain
 from service.explain.loading import load
 from service.explain.methods import ExplainRequest, resolve
+from service.explain.process import PASS_SHARE
 from service.explain.subject import Subject
-from service.explain.worker import PASS_SHARE
 from service.repository.bundle import Location, read_bundle
 from service.settings import Settings
 from training.networks.mnist_cnn import MnistCnn

@@ -32,7 +32,7 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     def explainers(self) -> list[psutil.Process]:
-        return [child for child in self.process.children() if "service.explain.worker" in " ".join(child.cmdline())]
+        return [child for child in self.process.children() if "service.explain.process" in " ".join(child.cmdline())]
 
 
 def cores() -> tuple[int, int]:

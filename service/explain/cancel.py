@@ -32,6 +32,12 @@ class Token:
         part._cancelled, part._steps = self._cancelled, self._steps
         return part
 
+    def to_its_end(self) -> Token:
+        """One for a part of the work that others may wait for, too: its steps are this one's, but it is never cancelled or due."""
+        part = Token()
+        part._steps = self._steps
+        return part
+
     @property
     def remaining(self) -> float:
         """Seconds to the deadline, negative beyond it."""
@@ -39,16 +45,12 @@ class Token:
 
     @property
     def still(self) -> float:
-        """Seconds since the computation last asked whether it shall go on: one that hangs no longer asks."""
+        """Seconds since the last step: a computation that hangs takes none."""
         return time.monotonic() - self._steps[0]
 
     def check(self) -> None:
-        """For who computes, before each step. Raises Cancelled or TimeUp."""
+        """For who computes, before each step, or waits for its turn to compute. Raises Cancelled or TimeUp."""
         self._steps[0] = time.monotonic()
-        self.check_waiting()
-
-    def check_waiting(self) -> None:
-        """For who waits for its turn to compute. Raises Cancelled or TimeUp."""
         if self._cancelled.is_set():
             raise Cancelled
         if self.remaining <= 0:

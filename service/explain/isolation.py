@@ -16,17 +16,28 @@ _PR_SET_PDEATHSIG = 1
 
 
 def yield_to_server(parent: int) -> None:
-    """Lowest claim on the processor, first victim when memory runs out, dead when the parent dies, deaf to Ctrl-C (the
-    server stops it). Leaves with status 1 where the parent is gone already."""
+    """A processor when the server leaves one idle, first victim when memory runs out, dead when the parent dies, deaf to
+    Ctrl-C (the server stops it). Threads take after the one that starts them: to be called before there are others. Leaves with
+    status 1 where the parent is gone already."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # not every container allows these
-        os.nice(10)
-    with contextlib.suppress(OSError):
+    _compute_when_idle()
+    with contextlib.suppress(OSError):  # not every container allows it
         Path("/proc/self/oom_score_adj").write_text("1000")
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _compute_when_idle() -> None:
+    """The idle class, which runs when nobody else wants to: the lowest priority of the normal one still takes a processor's
+    tenth from the server, in slices that its answers wait for. That one is left where the idle class can't be had."""
+    with contextlib.suppress(OSError):  # not every container allows it
+        if sys.platform == "linux":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
+    with contextlib.suppress(OSError):
+        os.nice(10)
 
 
 def limit_memory(budget: int) -> None:

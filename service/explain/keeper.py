@@ -27,7 +27,8 @@ FAR_BEYOND = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`memory` bytes beyond what a process holds when it is ready; `stall` seconds without progress; a `look` so often."""
+    """`memory` bytes beyond what a process holds when it is ready; `stall` seconds, by its own clock, without progress; a `look`
+    so often."""
 
     memory: int
     stall: float = 30.0
@@ -42,7 +43,7 @@ class Keeper:
     ) -> None:
         self._socket = socket
         own = ["--socket", str(socket), "--parent", str(os.getpid())]
-        self._command = [sys.executable, "-m", "service.explain.worker", *own, *arguments]
+        self._command = [sys.executable, "-m", "service.explain.process", *own, *arguments]
         self._bounds = bounds
         self._up = up
         self._replaced = replaced
@@ -94,12 +95,18 @@ class Keeper:
                 explainer.retire("memory")
 
     async def _pulse(self, explainer: Explainer) -> None:
-        """Returns once it hangs."""
-        while True:
-            if await explainer.stalled(self._bounds.stall) >= self._bounds.stall:
-                explainer.discard("hung")
-                return
-            await asyncio.sleep(self._bounds.look)
+        """Returns once it hangs: for `stall` seconds of its clock it hasn't said that its jobs go on."""
+        went_on = explainer.clock.seconds()
+        asking = asyncio.create_task(explainer.still())
+        try:
+            while explainer.clock.seconds() - went_on < self._bounds.stall:
+                await asyncio.sleep(self._bounds.look)
+                if asking.done():
+                    went_on = max(went_on, explainer.clock.seconds() - asking.result())
+                    asking = asyncio.create_task(explainer.still())
+        finally:
+            asking.cancel()
+        explainer.discard("hung")
 
 
 async def _ended(explainer: Explainer) -> None:

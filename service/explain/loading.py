@@ -47,26 +47,30 @@ STACKED = ("deep_lift", "deep_lift_shap")
 """Methods that put an instance and what it is compared with into one batch."""
 
 
-def load(bundle: Bundle, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: Lane | None = None) -> Subject:
+def load(
+    bundle: Bundle, token: Token | None = None, *, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: Lane | None = None
+) -> Subject:
     """Builds the twin of a bundle's model, tries it at batch 1 and 3, and measures how many rows, of at most `memory` bytes,
-    a pass takes best and the course of its typical instances. Its passes take turns on `lane`.
+    a pass takes best and the course of its typical instances. Its passes take turns on `lane`. `token` is checked between the parts.
 
     A model without a twin is a subject too: its status says why. A bare model's discrete inputs are attributed where its graph
     shows them to become floats. Raises BadBundle where the model itself can't be run."""
+    token = token or Token()
+    token.check()
     model = onnx.load(bundle.model_file)
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
-    subject = _tried(model, manifest, threads)
+    subject = _tried(model, manifest, threads, token)
     row = trial_inputs(manifest, subject.served.inputs, model, 1)
     del model
     trim()  # the file's copy of the weights, and others that building took, before the first passes take memory
-    pace, reference = pace_of(subject, row, memory), read(location.folder, manifest)
+    pace, reference = pace_of(subject, row, memory, token), read(location.folder, manifest)
     made = replace(subject, passes=Passes(lane or Lane()), chunk=pace.chunk, mixed=pace.mixed, reference=reference)
-    return replace(made, course=_course(made, memory))
+    return replace(made, course=_course(made, memory, token))
 
 
-def _course(subject: Subject, memory: int) -> Course | None:
+def _course(subject: Subject, memory: int, token: Token) -> Course | None:
     """The course of the bundle's typical instances from the manifest's baseline. None where there are none, or no gradients."""
     inputs = {info.name for info in subject.served.inputs}
     method = find("integrated_gradients")
@@ -79,7 +83,7 @@ def _course(subject: Subject, memory: int) -> Course | None:
         for i, feeds in enumerate(typical_rows(subject.manifest, subject.reference, INSTANCES)):
             if set(feeds) != inputs:
                 return None
-            case = Case(subject, request, feeds, None, Token(), memory)
+            case = Case(subject, request, feeds, None, token, memory)
             if i >= OF_LARGE and case.bytes_a_row > LARGE:
                 break
             found.append(turns(path_vectors(case, Problem.of(case), (np.arange(CELLS) + 0.5) / CELLS)))
@@ -90,23 +94,24 @@ def _course(subject: Subject, memory: int) -> Course | None:
     return Course.of(described, found, call) if found else None
 
 
-def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int) -> Subject:
+def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int, token: Token) -> Subject:
     """The model as it stands or, where its twin doesn't take several rows, freed of a batch size that the export has baked in
     (the served model keeps it, its twin needn't), or else at one row a pass."""
-    subject = _assembled(model, model, manifest, threads)
+    subject = _assembled(model, model, manifest, threads, token)
     if not (subject.status.beyond_parity or BATCHED in subject.status.problem):
         return subject
     for rebuilt, sizes in ((rebatched(model), SIZES), (model, SIZES[:1])):
-        other = _assembled(model, rebuilt, manifest, threads, sizes)
+        other = _assembled(model, rebuilt, manifest, threads, token, sizes)
         if other.status.usable:
             return other
     return subject
 
 
 def _assembled(
-    model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int, sizes: tuple[int, ...] = SIZES
+    model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int, token: Token, sizes: tuple[int, ...] = SIZES
 ) -> Subject:
     """The subject whose twin is made from `rebuilt`, tried against the served `model` at batches of these sizes."""
+    token.check()
     try:
         faithful = build(rebuilt)
     except BadGraph as error:
@@ -116,14 +121,16 @@ def _assembled(
     at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
     also = tuple(n for n in faithful.segment(tuple(at.values()), faithful.output_names).input_names if n not in at.values())
     logits = _logits(model, manifest)
+    token.check()
     served = Served(
         model, [t for n, t in at.items() if t != n], [n for n in at if at[n] == n] + list(also), tuple(logits.values()), threads
     )
+    token.check()
     twin = fold(faithful)
     weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
     made = functools.partial(Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={})
     untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
-    return made(status=_try_out(model, untried, sizes))
+    return made(status=_try_out(model, untried, sizes, token))
 
 
 def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
@@ -132,7 +139,7 @@ def _logits(model: onnx.ModelProto, manifest: Manifest) -> dict[str, str]:
     return {name: end.before for name, end in ends.items() if end is not None}
 
 
-def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -> TwinStatus:
+def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...], token: Token) -> TwinStatus:
     served, twin = subject.served, subject.twin
     gaps = tuple(dict.fromkeys(gap.operator for gap in twin.gradient_gaps))
     status = TwinStatus(
@@ -144,6 +151,7 @@ def _try_out(model: onnx.ModelProto, subject: Subject, sizes: tuple[int, ...]) -
         return status.model_copy(update={"unsupported": subject.segment(twin.output_names).unsupported})
     errors, reached = [], set()
     for rows in sizes:
+        token.check()
         feeds = trial_inputs(subject.manifest, served.inputs, model, rows)
         try:
             ran = served.run(feeds)

@@ -22,7 +22,7 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 ROLE_HEADER = "Whyserve-Role"
 """On every answer of a server that explains for others: what else answers at its address can be told from it."""
 STALLED_HEADER = "Whyserve-Stalled"
-"""Of a process's readiness: seconds since any computation that runs took its last step, 0 when idle."""
+"""Of a process's readiness: seconds since the last step of the computation whose last one is longest ago, 0 when idle."""
 REFUSED_HEADER = "Whyserve-Refused"
 """On the 503 of an explainer whose line is full: of what, as the metrics name it. What else is unavailable has none."""
 _ALIGNMENT = 8

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import WhyserveError
+from service.explain.cancel import Token
 from service.explain.memory import Saved, rows_within
 from service.explain.subject import PASSES, Subject
 from service.explain.trial import with_gradients
@@ -43,9 +44,9 @@ class Pace:
     """In mixed precision, where that is faster."""
 
 
-def pace_of(subject: Subject, row: Arrays, memory: int) -> Pace:
-    """By repeating a trial row (1, ..), in passes of at most `memory` bytes. One row a pass where rows can't share one, or where that
-    is no row that the model takes."""
+def pace_of(subject: Subject, row: Arrays, memory: int, token: Token) -> Pace:
+    """By repeating a trial row (1, ..), in passes of at most `memory` bytes; each is a step of `token`. One row a pass where rows can't
+    share one, or where that is no row that the model takes."""
     slow = Pace(1, None)
     if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
         return slow
@@ -56,6 +57,7 @@ def pace_of(subject: Subject, row: Arrays, memory: int) -> Pace:
             with_gradients(subject, row, ran)
 
         def run(rows: int) -> None:
+            token.check()
             with_gradients(subject, _repeated(row, rows), _repeated(ran, rows))
 
         chunk = fastest(run, rows_within(memory, saved.bytes, PASSES[-1]))

@@ -49,7 +49,7 @@ class Lane:
             while self._owner not in (None, me):
                 if unless():
                     return False
-                token.check_waiting()
+                token.check()
                 self._turn.wait(PATIENCE)
             if unless():
                 return False

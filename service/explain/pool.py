@@ -8,31 +8,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import shutil
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from service.errors import DeadlineExceeded, NotExplainable, Unavailable
-from service.explain.endpoint import GRACE, Lost, Unanswered
+from service.explain.endpoint import GRACE, Lost
 from service.explain.explainers import Explainers
 from service.explain.keeper import Bounds, Keeper, has_torch
 from service.explain.line import Line, Ticket
 from service.explain.message import Message, Reply
 from service.explain.poison import Poison
 from service.explain.remote import Explainer
+from service.explain.turns import Turns
 from service.explain.work import Estimates
 from service.settings import Settings
 from service.telemetry import Metrics
 
 log = logging.getLogger("whyserve.explain")
-JOBS = 8
-"""Messages that a process has at once: those of one model share its passes."""
-OVERDUE = 10.0
-"""Seconds beyond the deadline after which a process that hasn't said so itself hangs. Who asked is answered long before: a pass
-or a model's loading may take longer than a short deadline, and nobody shall end a process by asking for too little time."""
-
 __all__ = ["Pool", "has_torch"]
 
 
@@ -64,15 +59,13 @@ class Pool(Explainers):
         self._line = Line(queue, share, processes, time.monotonic)
         self._estimates = Estimates()
         self._poison = Poison(time.monotonic)
-        self._turns: dict[Ticket, asyncio.Future[Explainer]] = {}
-        self._asking: dict[Ticket, Message] = {}
-        self._alone: set[Ticket] = set()
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._late: set[asyncio.Task[Reply]] = set()
         self._folder: Path | None = None
         self._stopped = False
         self._metrics = metrics or Metrics()
+        self._turns = Turns(self._line, self._alive, self._metrics.explain_wait.observe)
         self._metrics.watch_line(
             length=lambda interactive: self._line.waiting(interactive=interactive),
             work=lambda: self._line.work,
@@ -88,6 +81,7 @@ class Pool(Explainers):
             queue=settings.explainer_queue,
             share=settings.key_share,
             memory_mib=settings.explainer_memory_mib,
+            bounds=Bounds(settings.explainer_memory_mib * 2**20, settings.explainer_stall),
             timeout=settings.timeout,
             metrics=metrics,
         )
@@ -101,7 +95,9 @@ class Pool(Explainers):
         folder = self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
         replaced = self._metrics.explainer_replaced
         self._keepers = [
-            Keeper(folder / f"{i}.sock", self._arguments, self._bounds, lambda _: self._call(), lambda end: replaced.labels(end).inc())
+            Keeper(
+                folder / f"{i}.sock", self._arguments, self._bounds, lambda _: self._turns.call(), lambda end: replaced.labels(end).inc()
+            )
             for i in range(self._processes)
         ]
         self._keeping = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
@@ -142,77 +138,34 @@ class Pool(Explainers):
         self._poison.check(message)
         ticket = self._line.enter(message.caller, self._estimates.of(message), message.deadline)
         done = False
-        self._asking[ticket] = message
         try:
             with contextlib.suppress(Lost):
-                reply = await self._turn(ticket, message)
+                reply = await self._asked(ticket, message)
                 done = True
                 return reply
             log.warning("an explainer was lost while it explained")
             self._line.back(ticket)
-            # Alone: if that process is lost too, this message has ended it and no neighbour.
-            self._alone.add(ticket)
             try:
-                reply = await self._turn(ticket, message)
+                # Alone: if that process is lost too, this message has ended it and no neighbour.
+                reply = await self._asked(ticket, message, alone=True)
             except Lost:
                 self._poison.add(message)
                 raise Unavailable("two explainers were lost on this request", self._poison.left(message)) from None
             done = True
             return reply
         finally:
-            del self._asking[ticket]
-            self._alone.discard(ticket)
             self._line.leave(ticket, done=done)
-            self._call()
+            self._turns.call()
 
-    # ------------------------------------------------------------------------------------------------------- whose turn
+    async def _asked(self, ticket: Ticket, message: Message, *, alone: bool = False) -> Reply:
+        """Waits for a process and asks it; beyond the deadline it is waited for without its asker.
 
-    async def _turn(self, ticket: Ticket, message: Message) -> Reply:
-        """Waits for a process and asks it. Raises Lost, DeadlineExceeded, and what was answered."""
-        turn = self._turns[ticket] = asyncio.get_running_loop().create_future()
-        self._call()
-        try:
-            async with asyncio.timeout(max(message.left, 0)):
-                explainer = await turn
-        except TimeoutError:
-            _give_up(turn, message)
-            raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None
-        except asyncio.CancelledError:
-            _give_up(turn, message)
-            raise
-        finally:
-            self._turns.pop(ticket, None)
-        return await self._ask(explainer, message)
-
-    def _call(self) -> None:
-        """Gives their turn to those who stand first, as long as there is room."""
-        while (ticket := self._line.first()) is not None and ticket in self._turns:
-            explainer = self._choose(ticket)
-            if explainer is None:
-                return
-            message = self._asking[ticket]
-            explainer.alone = ticket in self._alone
-            explainer.taken += 1
-            explainer.models[message.model, message.version] += 1
-            self._metrics.explain_wait.observe(self._line.start(ticket))
-            self._turns.pop(ticket).set_result(explainer)
-
-    def _choose(self, ticket: Ticket) -> Explainer | None:
-        """One that does nothing, else one that has this model's jobs already, else the one with the fewest."""
-        if ticket in self._alone:
-            return next((explainer for explainer in self._alive() if not explainer.taken), None)
-        model = (self._asking[ticket].model, self._asking[ticket].version)
-        free = [explainer for explainer in self._alive() if explainer.taken < JOBS and not explainer.alone]
-        return min(free, key=lambda e: (e.taken > 0, -(e.models[model] > 0), e.taken), default=None)
-
-    def _alive(self) -> list[Explainer]:
-        return [keeper.explainer for keeper in self._keepers if keeper.explainer is not None and keeper.explainer.alive]
-
-    # ------------------------------------------------------------------------------------------------------- asking one
-
-    async def _ask(self, explainer: Explainer, message: Message) -> Reply:
-        """Asks a process whose turn it is; beyond the deadline it is waited for without its asker."""
+        Who asked is answered in time, whatever the process does. It has its place until it says so itself, or is lost: a pass or a
+        model's loading may take longer than a short deadline. Raises Lost, DeadlineExceeded, and what was answered.
+        """
+        explainer = await self._turns.come(ticket, message, alone=alone)
         asking = asyncio.create_task(self._measured(explainer, message))
+        asking.add_done_callback(lambda _: self._turns.over(explainer, message))  # also of a task that ends before it has begun
         try:
             await asyncio.wait({asking}, timeout=max(message.left + GRACE, 0.01))
         except asyncio.CancelledError:
@@ -221,14 +174,14 @@ class Pool(Explainers):
         if asking.done():
             return asking.result()
         self._late.add(asking)
-        asking.add_done_callback(partial(self._came_late, explainer))
+        asking.add_done_callback(self._came_late)
         raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
 
     async def _measured(self, explainer: Explainer, message: Message) -> Reply:
         mark = explainer.meter.begin(time.monotonic())
         answered = False
         try:
-            reply = await explainer.endpoint.ask(message, OVERDUE)
+            reply = await explainer.endpoint.ask(message, grace=math.inf)  # whether it hangs is seen by its keeper
             answered = True
             return reply
         except Lost:
@@ -238,22 +191,11 @@ class Pool(Explainers):
             cost = explainer.meter.end(mark, time.monotonic())
             if answered:
                 self._estimates.learn(message, cost)
-            _freed(explainer, message)
-            self._call()
 
-    def _came_late(self, explainer: Explainer, asking: asyncio.Task[Reply]) -> None:
+    def _came_late(self, asking: asyncio.Task[Reply]) -> None:
         self._late.discard(asking)
-        if not asking.cancelled() and isinstance(asking.exception(), Unanswered):
-            explainer.discard("hung")
+        if not asking.cancelled():
+            asking.exception()  # seen: nobody asks for it any more
 
-
-def _give_up(turn: asyncio.Future[Explainer], message: Message) -> None:
-    """A turn that came together with the deadline, or the hang-up, goes back."""
-    if turn.done() and not turn.cancelled():
-        _freed(turn.result(), message)
-
-
-def _freed(explainer: Explainer, message: Message) -> None:
-    explainer.taken -= 1
-    explainer.alone = False
-    explainer.models[message.model, message.version] -= 1
+    def _alive(self) -> list[Explainer]:
+        return [keeper.explainer for keeper in self._keepers if keeper.explainer is not None and keeper.explainer.alive]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import psutil
 
 from service.explain.address import SocketFile
 from service.explain.client import Client
+from service.explain.clock import Clock
 from service.explain.connection import Broken
 from service.explain.endpoint import Endpoint
 from service.explain.message import STALLED_HEADER
@@ -26,7 +28,7 @@ POLL = 0.05
 PATIENCE = 2.0
 """Seconds that a process has to end before it is killed."""
 START = 120.0
-"""Seconds that a process has to answer at first: torch's imports on a busy machine."""
+"""Seconds that a process has to answer at first, waiting for a processor not among them: torch's imports."""
 IDLE = 2.0
 """Seconds that a connection is kept for the next message; uvicorn keeps it for 5."""
 
@@ -38,6 +40,8 @@ End = Literal["died", "hung", "memory"]
 class Explainer:
     process: asyncio.subprocess.Process
     endpoint: Endpoint
+    clock: Clock
+    """How long it could have computed."""
     meter: Meter = field(default_factory=lambda: Meter(time.monotonic()))
     models: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Jobs that it has, by model and version."""
@@ -69,27 +73,25 @@ class Explainer:
         except psutil.NoSuchProcess:
             return 0
 
-    async def stalled(self, patience: float) -> float:
-        """Seconds since its computing made progress, as far as it says so; `patience` where it says nothing for so long."""
+    async def still(self) -> float:
+        """Seconds for which one of its jobs hasn't gone on, as it says itself, however late; for ever where it can't say so."""
         try:
-            async with asyncio.timeout(patience):
-                answer = await self.endpoint.client.request("GET", "/v2/health/ready")
-        except TimeoutError:
-            return patience
+            answer = await self.endpoint.client.request("GET", "/v2/health/ready")
         except Broken:
-            return 0.0  # it ends: who waits for that will know
+            return math.inf
         return float(answer.headers.get(STALLED_HEADER.lower(), "0"))
 
     async def becomes_ready(self) -> bool:
-        """True once it answers, False where it ends before, or says nothing for `START` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START):
-                while self.process.returncode is None:
-                    try:
-                        if (await self.endpoint.client.request("GET", "/v2/health/ready")).status == 200:
-                            return True
-                    except Broken:
-                        await asyncio.sleep(POLL)
+        """True once it answers, False where it ends before, or says nothing for `START` seconds of its clock."""
+        while self.process.returncode is None and self.clock.seconds() < START:
+            try:
+                async with asyncio.timeout(START):
+                    if (await self.endpoint.client.request("GET", "/v2/health/ready")).status == 200:
+                        return True
+            except Broken:
+                await asyncio.sleep(POLL)
+            except TimeoutError:
+                continue  # its clock says whether it had the time to answer
         return False
 
 
@@ -100,7 +102,7 @@ async def started(command: Sequence[str], socket: Path, environment: Mapping[str
     # Idle connections are closed here, well before the process closes them: a message on one that closes would be lost.
     client = Client(SocketFile(socket), keep=IDLE)
     try:
-        explainer = Explainer(process, Endpoint(client))
+        explainer = Explainer(process, Endpoint(client), Clock(process.pid))
         yield explainer if await explainer.becomes_ready() else None
     finally:
         client.close()

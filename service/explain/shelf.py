@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from service.errors import NotFound, Unavailable
+from service.explain.cancel import Token
 from service.manifest import MODEL_FILE
 from service.repository.bundle import Bundle, Location, find_bundles, read_bundle
 
@@ -25,15 +26,15 @@ class _Held(Generic[Item]):
 class Shelf(Generic[Item]):
     """At most `most` models of a repository, made by `load`. Not for several threads at once."""
 
-    def __init__(self, models: Path, model_name: str | None, load: Callable[[Bundle], Item], most: int) -> None:
+    def __init__(self, models: Path, model_name: str | None, load: Callable[[Bundle, Token], Item], most: int) -> None:
         self._models = models
         self._model_name = model_name
         self._load = load
         self._most = most
         self._held: OrderedDict[tuple[str, int], _Held[Item]] = OrderedDict()
 
-    def get(self, name: str, version: int, sha256: str | None = None) -> Item:
-        """The model; where `sha256` is given, that very file of it.
+    def get(self, name: str, version: int, sha256: str | None, token: Token) -> Item:
+        """The model; where `sha256` is given, that very file of it. Loading, where it is due, checks `token`.
 
         Raises NotFound, Unavailable where another file lies there now than the one that is served, and what loading raises.
         """
@@ -43,8 +44,9 @@ class Shelf(Generic[Item]):
         stamp = (file.stat().st_mtime_ns, file.stat().st_size)
         held = self._held.get(key)
         if held is None or held.stamp != stamp:
+            token.check()
             bundle = read_bundle(location)
-            held = _Held(stamp, bundle.model_sha256, self._load(bundle))
+            held = _Held(stamp, bundle.model_sha256, self._load(bundle, token))
         self._held[key] = held
         self._held.move_to_end(key)
         while len(self._held) > self._most:

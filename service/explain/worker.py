@@ -1,25 +1,16 @@
-"""The explainer process: answers Open Inference V2 `explain` over a Unix socket.
-
-`python -m service.explain.worker --socket PATH --models DIR`. Started by `pool`; this is where torch and Captum live.
-"""
+"""What an explainer process answers: Open Inference V2 `explain`, studies, a model's state, its health. Served by `process`."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import importlib
 import logging
-import os
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,23 +20,19 @@ from service.codecs.v2 import InferRequest, decode_request, encode_response
 from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
-from service.explain.isolation import limit_memory, yield_to_server
-from service.explain.loading import load
 from service.explain.message import LENGTH_HEADER, STALLED_HEADER
 from service.explain.methods import available, resolve
 from service.explain.methods.request import ExplainRequest, Limits, with_companions
 from service.explain.passes import Lane
 from service.explain.shelf import Shelf
-from service.explain.subject import Subject
 from service.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
     from service.explain.layers.workshop import Workshop
+    from service.explain.subject import Subject
 
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
-PASS_SHARE = 8
-"""A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 CLIENT_GONE = 499
 AT_ONCE = 8
 """Requests worked on side by side; the others wait."""
@@ -85,7 +72,8 @@ class Worker:
         self._threads.submit(importlib.import_module, "captum.attr")
 
     async def ready(self, _: Request) -> Response:
-        return Response(headers={STALLED_HEADER: f"{min((token.still for token in tuple(self._running)), default=0.0):.1f}"})
+        """Says for how long a job has taken no step, the one that has taken none for longest: one that waits for another does."""
+        return Response(headers={STALLED_HEADER: f"{max((token.still for token in tuple(self._running)), default=0.0):.1f}"})
 
     async def status(self, request: Request) -> Response:
         """The twin's state and the methods that follow from it."""
@@ -185,7 +173,7 @@ class Worker:
     def _subject(self, token: Token, name: str, version: int, sha256: str | None = None) -> Subject:
         with self._lane.held(token):  # the shelf isn't for several threads, and a twin is tried when it is loaded
             token.check()
-            return self._shelf.get(name, version, sha256)
+            return self._shelf.get(name, version, sha256, token.to_its_end())
 
 
 def shares_passes(request: ExplainRequest) -> bool:
@@ -236,47 +224,3 @@ def _failed(error: WhyserveError) -> Response:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals alone: SIGTERM ends the process, SIGINT is the server's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m service.explain.worker", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to answer on")
-    parser.add_argument("--models", type=Path, required=True, help="model repository, or the folder of one bundle")
-    parser.add_argument("--model-name", help="name for a single bundle")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch; ONNX Runtime always has one")
-    parser.add_argument("--memory-mib", type=int, default=2048, help="memory budget")
-    parser.add_argument("--max-models", type=int, default=16, help="models held at once")
-    parser.add_argument("--max-timeout", type=float, default=60.0, help="seconds of a request that names none")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="process to die with")
-    return parser.parse_args()
-
-
-def main() -> None:
-    arguments = _arguments()
-    yield_to_server(arguments.parent)
-    logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="whyserve-mpl-"))  # Captum imports matplotlib
-    import torch
-
-    torch.set_num_threads(arguments.threads)
-    budget = arguments.memory_mib * 2**20
-    limit_memory(budget)
-    lane = Lane()
-    loading = partial(load, threads=1, memory=budget // PASS_SHARE, lane=lane)
-    shelf = Shelf(arguments.models, arguments.model_name, loading, arguments.max_models)
-    worker = Worker(shelf, lane, budget // PASS_SHARE, arguments.max_timeout)
-    worker.warm_up()
-    _Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()
-
-
-if __name__ == "__main__":
-    main()
