@@ -31,6 +31,9 @@ Read = Callable[[Arrays], Array]
 """Something (N, ..) of what the served model answered, by tensor name (N, ..)."""
 FORWARD_ROWS = 32
 """Rows of a forward pass of the served model, which keeps nothing for a backward one."""
+USUAL, SHORT = 32, 16 * 2**20
+"""Rows that a pass may have however large they are; and bytes that one of more rows keeps at most, so that others, and who hangs up,
+needn't wait long for its end."""
 BASELINES = 256
 """Baselines whose F is remembered."""
 FORWARD_SHARE = 4
@@ -285,7 +288,8 @@ class Case:
         other, as points of a path would, too, or where the twin takes no more."""
         if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
-        return rows_within(self.memory, self.bytes_a_row, self.subject.chunk)
+        short = max(USUAL, SHORT // max(1, self.bytes_a_row))
+        return rows_within(self.memory, self.bytes_a_row, min(self.subject.chunk, short))
 
 
 def scale(f_x: float, f_b: float) -> float:

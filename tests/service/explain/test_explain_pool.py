@@ -124,7 +124,7 @@ def test_a_client_that_hangs_up_frees_the_explainer(pool: Pool, run: Run, bundle
         await pool.explain("product", 1, {"x": np.ones((1, 3), np.float32)}, asked(bundles, "product"))
         return time.monotonic() - started
 
-    assert run(hang_up()) < 5
+    assert run(hang_up()) < 20  # not all of its steps; the process is of the idle class, and others may use the machine
     assert pool.pending == 0
 
 
