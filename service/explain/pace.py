@@ -7,13 +7,13 @@ ResNet-18's row costs least in passes of some eight, a small network's in much l
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 
 SIZES = (1, 2, 4, 8, 16, 32)
 WITHIN = 1.05
 """The smallest size that takes at most this many times the least time a row is taken: it holds less memory."""
 TURNS = 3
-"""The first one of a size also prepares it; the least of the others counts, since what else the machine does only adds."""
+"""The first one of a size also prepares it; the least of the others counts, since what disturbs one only adds."""
 SLOWER = 2
 """So many sizes in a row without a gain end the search."""
 
@@ -29,6 +29,8 @@ def fastest(run: Callable[[int], None], most: int) -> int:
 
 
 def _timed(run: Callable[[int], None], size: int) -> float:
-    started = perf_counter()
+    """By the thread's own time: on the wall's clock a turn also takes what the thread waits for a processor, which in the idle class
+    may be most of it."""
+    started = thread_time()
     run(size)
-    return perf_counter() - started
+    return thread_time() - started

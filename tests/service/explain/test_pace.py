@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from service.explain import pace
@@ -32,7 +34,7 @@ class Clock:
 )
 def test_the_size_of_the_least_time_a_row(monkeypatch, seconds, most, expected) -> None:
     clock = Clock(seconds)
-    monkeypatch.setattr(pace, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
     costs = {n: seconds(n) / n for n in (1, 2, 4, 8, 16, 32) if n <= max(1, most)}
     assert pace.fastest(clock.run, most) == expected
     assert costs[expected] <= 1.05 * min(costs.values())
@@ -40,7 +42,7 @@ def test_the_size_of_the_least_time_a_row(monkeypatch, seconds, most, expected) 
 
 def test_the_search_ends_soon_behind_the_fastest(monkeypatch) -> None:
     clock = Clock(lambda n: float(n * n))
-    monkeypatch.setattr(pace, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
     assert pace.fastest(clock.run, 1000) == 1
     assert max(clock.ran) == 4  # two sizes without a gain
 
@@ -48,5 +50,17 @@ def test_the_search_ends_soon_behind_the_fastest(monkeypatch) -> None:
 def test_one_slow_turn_does_not_decide(monkeypatch) -> None:
     turns = iter([9.0, 1.0, 1.0, 99.0, 1.1, 50.0] + [1.2] * 20)
     clock = Clock(lambda _: next(turns))
-    monkeypatch.setattr(pace, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
     assert pace.fastest(clock.run, 2) == 2
+
+
+def test_time_without_a_processor_does_not_count() -> None:
+    """Calls are dear, so that the most rows are the fastest; on the wall's clock the fewest would be."""
+
+    def run(size: int) -> None:
+        end = time.thread_time() + 0.004
+        while time.thread_time() < end:
+            pass
+        time.sleep(0.005 * size**2)
+
+    assert pace.fastest(run, 4) == 4
