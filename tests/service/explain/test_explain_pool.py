@@ -216,6 +216,7 @@ def test_an_explainer_that_outgrows_its_budget_is_replaced(bundles: Path, run: R
         try:
             await second.status("cnn", 1)
             await until(lambda: 'whyserve_explainer_replaced_total{reason="memory"}' in metrics.exposition("")[0].decode())
+            await second.status("product", 1)  # by the next one
             return metrics.exposition("")[0].decode()
         finally:
             await second.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from service.explain import pace
@@ -50,3 +52,15 @@ def test_one_slow_turn_does_not_decide(monkeypatch) -> None:
     clock = Clock(lambda _: next(turns))
     monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
     assert pace.fastest(clock.run, 2) == 2
+
+
+def test_time_without_a_processor_does_not_count() -> None:
+    """Calls are dear, so that the most rows are the fastest; on the wall's clock the fewest would be."""
+
+    def run(size: int) -> None:
+        end = time.thread_time() + 0.004
+        while time.thread_time() < end:
+            pass
+        time.sleep(0.005 * size**2)
+
+    assert pace.fastest(run, 4) == 4
