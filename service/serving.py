@@ -38,8 +38,8 @@ Ask = Callable[[Attempt[list[Explanation]], float], Awaitable[list[Explanation]]
 
 AT_ONCE = 4
 """Questions of one request to the explainers at a time: methods, and instances of other shapes."""
-_LONG = 2**20
-"""Bytes that are hashed on a thread, which takes longer than a hop there and back."""
+_LONG = 2**18
+"""Bytes that are hashed on a thread: on the event loop predictions would wait for a fifth of a millisecond."""
 _BYTES_A_PIXEL = 3 + 3 * 4
 """What decoding holds at its peak: 8-bit RGB and, where it is resampled, a float a channel."""
 

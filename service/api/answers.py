@@ -22,8 +22,8 @@ PNG = "image/png"
 HTML = "text/html"
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-_PIECE = 16_384
-"""Numbers that are written without a break, about half a millisecond's worth."""
+_PIECE = 8_192
+"""Numbers that are written without a break, about a fifth of a millisecond's worth."""
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
     "x-content-type-options": "nosniff",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -37,16 +37,14 @@ _ALIGNMENT = 8
 """Headers written here are padded with spaces so that the first blob starts at a multiple of this and is read in place."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
+class Tensor(NamedTuple):
     """A named array. The wire's BYTES are an object array of `bytes` (or of `str`, when encoding)."""
 
     name: str
     array: Array
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedOutput:
+class RequestedOutput(NamedTuple):
     name: str
     binary: bool
 

@@ -23,6 +23,9 @@ def keys(model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array]
     A cryptographic hash, so that nobody can make up an input that is answered with another one's explanation. Raises
     BadParameter where there are features or targets of fewer rows.
     """
+    rows = len(next(iter(feeds.values())))
+    if rows and (request.features or request.parameters.targets is not None):
+        request = request.of_instances(list(range(rows)))  # as many as there are rows
     parameters = to_wire(request)
     for name in ("timeout", "target", "targets"):
         parameters.pop(name, None)
@@ -32,17 +35,16 @@ def keys(model: LoadedModel, request: ExplainRequest, feeds: Mapping[str, Array]
         _add(common, f"baseline.{name}", array)
     for name, array in sorted(request.reference.items()):
         _add(common, f"reference.{name}", array)
-    return [_row(common.copy(), request, feeds, row) for row in range(len(next(iter(feeds.values()))))]
+    chosen = request.parameters.model_dump(include={"target", "targets"})
+    targets = chosen["targets"] or [chosen["target"]] * rows
+    own = sorted(feeds.items()) + [(f"features.{name}", array) for name, array in sorted(request.features.items())]
+    return [_of_row(common.copy(), targets[row], own, row) for row in range(rows)]
 
 
-def _row(digest: Any, request: ExplainRequest, feeds: Mapping[str, Array], row: int) -> Key:
-    alone = request.of_instances([row])
-    target = alone.parameters.model_dump(include={"target", "targets"})
-    digest.update(orjson.dumps(target["targets"] or [target["target"]]))
-    for name, array in sorted(feeds.items()):
+def _of_row(digest: Any, target: Any, own: list[tuple[str, Array]], row: int) -> Key:
+    digest.update(orjson.dumps([target]))
+    for name, array in own:
         _add(digest, name, array[row])
-    for name, array in sorted(alone.features.items()):
-        _add(digest, f"features.{name}", array)
     key: Key = digest.digest()
     return key
 
