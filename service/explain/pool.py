@@ -54,6 +54,7 @@ class Pool(Explainers):
         super().__init__(timeout)
         self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
         self._arguments += [] if model_name is None else ["--model-name", model_name]
+        self._able = has_torch()  # asked once: it looks through the file system
         self._processes = processes
         self._bounds = bounds or Bounds(memory_mib * 2**20)
         self._line = Line(queue, share, processes, time.monotonic)
@@ -88,8 +89,7 @@ class Pool(Explainers):
 
     async def start(self) -> None:
         """Starts the processes and returns at once."""
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line a request
-        if not has_torch():
+        if not self._able:
             log.warning("torch, captum and onnx are not installed (extra 'explain'): predictions only")
             return
         folder = self._folder = Path(tempfile.mkdtemp(prefix="whyserve-"))  # short: a socket's path has about 100 characters
@@ -129,7 +129,7 @@ class Pool(Explainers):
 
     async def carry(self, message: Message) -> Reply:
         """What an explainer answers; asked of a second one, alone there, where the first is lost on the way."""
-        if not has_torch():
+        if not self._able:
             raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
         if self._stopped:
             raise Unavailable("the server is stopping")

@@ -146,11 +146,11 @@ def test_killed_twice_on_one_request(server: Server, client: httpx.Client) -> No
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux")
 def test_stopped_while_it_explains(server: Server, client: httpx.Client) -> None:
-    """Whoever has less time than that takes to be found gets a 504 in it; the others are answered by the next process."""
+    """Whoever has less time than that takes to be found is told in it; the others are answered by the next process."""
     hung = replaced(client, "hung")
     with explaining(server, client, review(4, steps=998)) as answer:  # what it costs isn't known: nobody is refused for it
         explainer(server).suspend()
-        is_error(client.post(WHY, json=review(5, timeout=0.5)), 504)
+        assert client.post(WHY, json=review(5, timeout=0.5)).status_code in (503, 504)  # 503 where what it costs is known by now
         assert answer.result().status_code == 200, answer.result().text
     assert replaced(client, "hung") == hung + 1
 

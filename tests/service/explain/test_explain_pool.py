@@ -112,8 +112,8 @@ def test_half_an_answer_at_the_deadline_and_none_before_it(pool: Pool, run: Run,
 
 
 def test_a_client_that_hangs_up_frees_the_explainer(pool: Pool, run: Run, bundles) -> None:
-    """400 tokens at 1,000 steps take many seconds; whoever asks next doesn't wait for them."""
-    feeds = {"tokens": np.full((1, 400), 7), "lengths": np.asarray([400])}
+    """40 texts of 400 tokens at 1,000 steps take many seconds; whoever asks next doesn't wait for them."""
+    feeds = {"tokens": np.full((40, 400), 7), "lengths": np.full(40, 400)}
 
     async def hang_up() -> float:
         task = asyncio.create_task(pool.explain("text", 1, feeds, asked(bundles, "text", steps=1000)))
@@ -129,7 +129,7 @@ def test_a_client_that_hangs_up_frees_the_explainer(pool: Pool, run: Run, bundle
 
 
 def test_a_full_queue_says_when_to_come_back(pool: Pool, run: Run, bundles) -> None:
-    feeds = {"tokens": np.full((1, 400), 7), "lengths": np.asarray([400])}
+    feeds = {"tokens": np.full((40, 400), 7), "lengths": np.full(40, 400)}
 
     async def crowd() -> list[Any]:
         tasks = [asyncio.create_task(pool.explain("text", 1, feeds, asked(bundles, "text", steps=1000))) for _ in range(5)]
@@ -225,7 +225,7 @@ def test_an_explainer_that_outgrows_its_budget_is_replaced(bundles: Path, run: R
 
 
 def test_a_request_that_ends_two_explainers_is_not_tried_a_third_time(bundles: Path, run: Run) -> None:
-    feeds = {"tokens": np.full((1, 400), 7), "lengths": np.asarray([400])}
+    feeds = {"tokens": np.full((40, 400), 7), "lengths": np.full(40, 400)}
 
     async def kill_twice() -> None:
         before = {p.pid for p in psutil.Process().children()}
