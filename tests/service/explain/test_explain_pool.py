@@ -145,18 +145,17 @@ def test_a_full_queue_says_when_to_come_back(pool: Pool, run: Run, bundles) -> N
 
 
 def test_a_killed_explainer_is_replaced_and_the_request_answered(pool: Pool, run: Run, bundles) -> None:
-    feeds = {"tokens": np.full((1, 200), 7), "lengths": np.asarray([200])}
+    feeds = {"tokens": np.full((40, 200), 7), "lengths": np.full(40, 200)}
 
     async def kill_while_it_works() -> Any:
         task = asyncio.create_task(pool.explain("text", 1, feeds, asked(bundles, "text", steps=300)))
         await asyncio.sleep(0.3)
         first = process()
         first.kill()
-        (found,) = await task
-        return first.pid, found
+        return first.pid, await task
 
     pid, found = run(kill_while_it_works())
-    assert found.attributions["tokens"].shape == (200,)
+    assert [one.attributions["tokens"].shape for one in found] == [(200,)] * 40
     assert process().pid != pid
 
 
