@@ -16,7 +16,7 @@ from pathlib import Path
 
 from service.explain.isolation import limit_memory, yield_to_server
 
-PASS_SHARE = 8
+PASS_SHARE = 16
 """A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 
 

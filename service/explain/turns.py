@@ -11,7 +11,7 @@ from service.explain.line import Line, Ticket
 from service.explain.message import Message
 from service.explain.remote import Explainer
 
-JOBS = 4
+JOBS = 8
 """Messages that a process has at once: those of one model share its passes."""
 
 

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
 CLIENT_GONE = 499
-AT_ONCE = 4
-"""Requests worked on side by side; the others wait. More of them share little more, and in the idle class each thread that could run
-has a small share of the processor: with eight a prediction waited twice as long."""
+AT_ONCE = 8
+"""Requests worked on side by side; the others wait."""
 TIDY = 2.0
 """Seconds after a request in which freed memory stays with the process: the next one takes it at once. Given back after each, it costs
 a small network's explanation a third of its time to have it anew."""

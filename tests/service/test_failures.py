@@ -19,7 +19,7 @@ from support import Server, bundle_named, is_error, started
 
 REVIEWS, TABLE = bundle_named("sst2-gru"), bundle_named("wine-perceptron")
 WHY = f"{REVIEWS.v1}:explain"
-PLACES, QUEUE = 4, 12
+PLACES, QUEUE = 8, 12
 """What a process takes at once, and what the line of this server does."""
 STALL = 2.0
 PATIENCE = 200
