@@ -90,9 +90,10 @@ class Line:
     def enter(self, caller: Caller, work: float, deadline: float) -> Ticket:
         """A ticket for `work` seconds to be done by `deadline`. Raises Overloaded and ShareUsedUp, which say when to come back."""
         now = self._now()
+        left = max(deadline - now, 0.0)  # whose time is over is told so by who waits for its turn
         ticket = Ticket(caller, work, now, now + (0.0 if caller.interactive else AGEING), next(self._numbers))
-        self._require_share(ticket, deadline - now)
-        self._require_room(ticket, deadline - now)
+        self._require_share(ticket, left)
+        self._require_room(ticket, left)
         heapq.heappush(self._waiting, ticket)
         return ticket
 
@@ -144,7 +145,7 @@ class Line:
                 raise Overloaded(why, _soon(self._seconds(tickets) / len(tickets)), "queue_full")
         wait = self._seconds(self._before(ticket))
         if wait > left:
-            why = f"explanations that take about {wait:.3g} s are before this one, which has {max(left, 0):.3g} s (parameter 'timeout')"
+            why = f"explanations that take about {wait:.3g} s are before this one, which has {left:.3g} s (parameter 'timeout')"
             raise Overloaded(why, _soon(wait - left), "work_full")
         if not ticket.caller.interactive:
             ahead = self._seconds(other for other in self._before(ticket) if other not in self._running)

@@ -224,3 +224,9 @@ def test_parts_of_one_request_do_not_stand_in_each_others_way(clock: Clock):
     queue.enter(own, 500, clock.now + 1)
     with pytest.raises(Overloaded):
         queue.enter(stranger, 1, clock.now + 1)
+
+
+@pytest.mark.parametrize("caller", [ANYONE, ANN])
+def test_time_that_is_over_on_the_way_is_no_want_of_room(clock: Clock, caller: Caller):
+    queue = line(clock)
+    assert queue.enter(caller, 1, clock.now - 1e-6) is queue.first()
