@@ -20,10 +20,6 @@ class Lost(Exception):
     """The explainer died, or closed its connection, before it had answered."""
 
 
-class Unanswered(DeadlineExceeded):
-    """Nothing was said by the deadline, nor in the time that was given beyond it."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
     """`client` knows the address, how long connections are kept, and the headers that every message carries."""
@@ -31,7 +27,7 @@ class Endpoint:
     client: Client
 
     async def ask(self, message: Message, grace: float = GRACE) -> Reply:
-        """Raises Lost, Unanswered, and the error that was answered."""
+        """Raises Lost, DeadlineExceeded, and the error that was answered."""
         answer = await self.send(message, grace)
         if answer.status != 200:
             raise error_of(answer)
@@ -40,7 +36,7 @@ class Endpoint:
     async def send(self, message: Message, grace: float = GRACE) -> Answered:
         """The answer whatever its status, `grace` seconds after the deadline at the latest.
 
-        Raises Lost (its cause is Broken) and Unanswered.
+        Raises Lost (its cause is Broken) and DeadlineExceeded.
         """
         body, length = message.encode()
         headers = message.sender | ({} if length is None else {LENGTH_HEADER: str(length)})
@@ -48,7 +44,7 @@ class Endpoint:
             async with asyncio.timeout(max(message.left + grace, 0.01)):
                 return await self.client.request(message.verb, message.path, headers, body)
         except TimeoutError:
-            raise Unanswered("no explanation in time (parameter 'timeout')") from None
+            raise DeadlineExceeded("no explanation in time (parameter 'timeout')") from None
         except Broken as broken:
             raise Lost from broken
 

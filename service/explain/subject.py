@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from service.explain.course import Course
 
 Arrays = Mapping[str, NDArray[Any]]
-FLOATS = ("float16", "float32", "float64")
 PASSES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Rows of gradients that a pass may have: of one explanation, or of several where a small network's calls cost more than its rows."""
 Form = Literal["folded", "faithful", "mixed"]
