@@ -21,11 +21,12 @@ from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.case import Case
 from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows, turns
 from service.explain.detect import attribute_at, ending
+from service.explain.lane import Lane
 from service.explain.memory import trim
 from service.explain.methods import find, require, resolve
 from service.explain.pace import pace_of
 from service.explain.parity import limit, parity_error
-from service.explain.passes import Lane, Passes
+from service.explain.passes import Passes
 from service.explain.reference_file import read
 from service.explain.served import Served
 from service.explain.status import TwinStatus

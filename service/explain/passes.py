@@ -1,74 +1,30 @@
 """Rows of several explanations of one model in one pass, and one pass at a time.
 
 Explanations run side by side in threads of their own. Whoever has the lane takes along what the others wait to have computed
-by the same part of the same model; they find their share done when their turn comes (flat combining: Hendler, Incze, Shavit,
-Tzafrir 2010, https://doi.org/10.1145/1810479.1810540). Nobody waits for company: a pass is as large as the queue happens to be.
+by the same part of the same model; they find their share done when they are given the lane (flat combining: Hendler, Incze, Shavit,
+Tzafrir 2010, https://doi.org/10.1145/1810479.1810540). Nobody waits for company that isn't there yet: a pass is computed as soon as
+nobody in the process can go on without one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from service.explain.cancel import Token
+from service.explain.lane import Lane, Place
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
-PATIENCE = 0.1
-"""Seconds between two looks at whether anybody still waits for what a thread is to compute."""
-
-
-class Lane:
-    """Computing, one thread at a time: torch's operators fill the cores themselves, and memory is bounded for one pass.
-
-    The thread that has it may take it again.
-    """
-
-    def __init__(self) -> None:
-        self._turn = threading.Condition()
-        self._owner: int | None = None
-        self._depth = 0
-
-    @contextmanager
-    def held(self, token: Token, unless: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-        """Has the lane inside the block (True), or not (False) where `unless` came true before it was free. Raises what
-        `token` raises while it waits."""
-        got = self._take(token, unless)
-        try:
-            yield got
-        finally:
-            if got:
-                self._give()
-
-    def _take(self, token: Token, unless: Callable[[], bool]) -> bool:
-        me = threading.get_ident()
-        with self._turn:
-            while self._owner not in (None, me):
-                if unless():
-                    return False
-                token.check()
-                self._turn.wait(PATIENCE)
-            if unless():
-                return False
-            self._owner = me
-            self._depth += 1
-            return True
-
-    def _give(self) -> None:
-        with self._turn:
-            self._depth -= 1
-            if self._depth == 0:
-                self._owner = None
-                self._turn.notify_all()
 
 
 @dataclass(slots=True, eq=False)
 class _Asked(Generic[Block, Result]):
     block: Block
     rows: int
+    place: Place = field(default_factory=lambda: Place(long=True))
     outcome: Result | None = None
     failed: bool = False
 
@@ -98,8 +54,8 @@ class Passes:
         with self._guard:
             self._waiting.setdefault(key, []).append(asked)
         try:
-            with self.lane.held(token, lambda: asked.outcome is not None) as mine:
-                if mine and not asked.settled:
+            with self.lane.turn(token, asked.place):
+                if not asked.settled:
                     self._run(self._company(key, asked, most), run)
                 if asked.outcome is None:
                     (asked.outcome,) = run([asked.block])
@@ -128,6 +84,7 @@ class Passes:
             return
         for one, outcome in zip(chosen, outcomes, strict=True):
             one.outcome = outcome
+            self.lane.hurry(one.place)
 
     def _leave(self, key: Hashable, asked: _Asked[Any, Any]) -> None:
         with self._guard:

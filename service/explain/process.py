@@ -47,8 +47,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
+    from service.explain.lane import Lane
     from service.explain.loading import load
-    from service.explain.passes import Lane
     from service.explain.shelf import Shelf
     from service.explain.worker import Worker
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.explain.passes import Lane, Passes
+from service.explain.lane import Lane
+from service.explain.passes import Passes
 from service.explain.served import Served
 from service.explain.status import TwinStatus
 from service.explain.twin import Twin

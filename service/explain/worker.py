@@ -20,10 +20,10 @@ from service.codecs.v2 import InferRequest, decode_request, encode_response
 from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
+from service.explain.lane import Lane
 from service.explain.message import LENGTH_HEADER, STALLED_HEADER
 from service.explain.methods import available, resolve
 from service.explain.methods.request import ExplainRequest, Limits, with_companions
-from service.explain.passes import Lane
 from service.explain.shelf import Shelf
 from service.manifest import MODEL_FILE
 
@@ -42,8 +42,8 @@ a small network's explanation a third of its time to have it anew."""
 
 
 class Worker:
-    """The ASGI endpoints. Requests are worked on side by side; one at a time computes, and takes along what the others wait for
-    where the model and the method allow it. Methods that hook modules have the lane to themselves from beginning to end."""
+    """The ASGI endpoints. Requests are worked on side by side: one at a time has the lane, and takes along what the others wait to
+    have computed where the model and the method allow it. Methods that hook modules have the lane to themselves from beginning to end."""
 
     def __init__(self, shelf: Shelf[Subject], lane: Lane, memory: int, max_timeout: float) -> None:
         self._shelf = shelf
@@ -102,13 +102,14 @@ class Worker:
             from service.explain.explainer import explain, shapes
 
             name, version = request.path_params["name"], request.path_params["version"]
-            subject = self._subject(token, name, version, None if sha256 is None else str(sha256))
-            wanted = resolve(subject.manifest, parameters | {"timeout": seconds}, Limits(timeout=seconds))
-            wanted, tensors = with_companions(wanted, asked.inputs, {info.name for info in subject.served.inputs})
-            with contextlib.nullcontext() if shares_passes(wanted) else self._lane.held(token):
-                answer = explain(subject, wanted, tensors, token, self._memory)
-            response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
-            return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
+            with self._lane.held(token):
+                subject = self._subject(token, name, version, None if sha256 is None else str(sha256))
+                wanted = resolve(subject.manifest, parameters | {"timeout": seconds}, Limits(timeout=seconds))
+                wanted, tensors = with_companions(wanted, asked.inputs, {info.name for info in subject.served.inputs})
+                with contextlib.nullcontext() if shares_passes(wanted) else self._lane.alone(token):
+                    answer = explain(subject, wanted, tensors, token, self._memory)
+                response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
+                return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
         return _tensors(*await self._run(request, token, compute))
 
@@ -124,7 +125,7 @@ class Worker:
             from service.explain.layers import studied
             from service.explain.layers.workshop import Workshop
 
-            with self._lane.held(token):
+            with self._lane.alone(token):
                 if self._workshop is None:
                     self._workshop = Workshop()
                 subject, file = self._subject(token, name, version, sha256), self._shelf.location(name, version).folder / MODEL_FILE
@@ -171,7 +172,7 @@ class Worker:
         asyncio.get_running_loop().run_in_executor(None, trim)
 
     def _subject(self, token: Token, name: str, version: int, sha256: str | None = None) -> Subject:
-        with self._lane.held(token):  # the shelf isn't for several threads, and a twin is tried when it is loaded
+        with self._lane.held(token, undivided=True):  # the shelf isn't for several threads, and a twin is tried when it is loaded
             token.check()
             return self._shelf.get(name, version, sha256, token.to_its_end())
 

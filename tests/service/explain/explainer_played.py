@@ -13,7 +13,7 @@ import uvicorn
 from service.errors import NotFound
 from service.explain.cancel import Token
 from service.explain.isolation import yield_to_server
-from service.explain.passes import Lane
+from service.explain.lane import Lane
 
 LONG = 2.0
 """Seconds that `goes-on` takes; its steps come far more often."""

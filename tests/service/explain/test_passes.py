@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 
-from service.explain.cancel import Cancelled, TimeUp, Token
+from service.explain.cancel import Cancelled, Token
 from service.explain.explainer import explain
+from service.explain.lane import Lane
 from service.explain.methods import resolve
-from service.explain.passes import Lane, Passes
+from service.explain.passes import Passes
 
 
 class Work:
@@ -99,45 +100,12 @@ def test_who_no_longer_waits_is_not_computed_for() -> None:
     assert work.together == [[1]]
 
 
-def test_waiting_ends_at_the_deadline() -> None:
-    lane = Lane()
-    with ThreadPoolExecutor(1) as threads, lane.held(Token()):
-        waiting = threads.submit(lambda: lane.held(Token(0.05)).__enter__())
-        with pytest.raises(TimeUp):
-            waiting.result(30)
-
-
-def test_who_has_the_lane_may_take_it_again_and_nobody_else() -> None:
-    lane, order = Lane(), []
-
-    def other() -> None:
-        with lane.held(Token(30)):
-            order.append("other")
-
-    with lane.held(Token()):
-        thread = threading.Thread(target=other)
-        thread.start()
-        with lane.held(Token()):
-            order.append("inner")
-        order.append("outer")
-    thread.join(30)
-    assert order == ["inner", "outer", "other"]
-
-
 def test_explanations_side_by_side_are_those_that_each_gets_alone(subjects, images, monkeypatch) -> None:
     """Different pictures and targets of one model; rows of all of them in common passes."""
     subject = subjects["cnn"]
     wanted = [resolve(subject.manifest, {"target": target}) for target in (3, 1, 4, 1)]
     alone = [explain(subject, request, {"image": images[i : i + 1]}, Token(60), 64 << 20) for i, request in enumerate(wanted)]
-    met, barrier, together = set(), threading.Barrier(4), []
-    held, through = Lane.held, Passes.through
-
-    def held_when_all_ask(self, token, unless=None):
-        me = threading.get_ident()
-        if unless is not None and me not in met:  # at first, everybody's rows are there before anybody computes
-            met.add(me)
-            barrier.wait(30)
-        return held(self, token, unless or (lambda: False))
+    together, through = [], Passes.through
 
     def counting(self, key, block, rows, most, run, token):
         def counted(blocks):
@@ -146,12 +114,12 @@ def test_explanations_side_by_side_are_those_that_each_gets_alone(subjects, imag
 
         return through(self, key, block, rows, most, counted, token)
 
-    monkeypatch.setattr(Lane, "held", held_when_all_ask)
     monkeypatch.setattr(Passes, "through", counting)
-    with ThreadPoolExecutor(4) as threads:
-        futures = [
-            threads.submit(explain, subject, request, {"image": images[i : i + 1]}, Token(60), 64 << 20) for i, request in enumerate(wanted)
-        ]
+    with queued(
+        subject.passes,
+        [partial(explain, subject, request, {"image": images[i : i + 1]}, Token(60), 64 << 20) for i, request in enumerate(wanted)],
+    ) as futures:
+        pass
     for one, future in zip(alone, futures, strict=True):
         (expected,), (found,) = one.explanations, future.result(60).explanations
         np.testing.assert_allclose(found.attributions["image"], expected.attributions["image"], rtol=1e-4, atol=1e-6)
