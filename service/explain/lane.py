@@ -27,7 +27,8 @@ class Place:
     def __init__(self, long: bool = False) -> None:
         self.long = long
         self.thread = threading.get_ident()
-        self.given = threading.Semaphore(0)
+        self.given = threading.Lock()
+        self.given.acquire()
 
 
 class Lane:

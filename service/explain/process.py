@@ -51,6 +51,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     from service.explain.loading import load
     from service.explain.shelf import Shelf
     from service.explain.worker import Worker
+    from service.joined import JoinedProtocol
 
     class Server(uvicorn.Server):
         """Leaves signals alone: SIGTERM ends the process, SIGINT is the server's."""
@@ -67,7 +68,10 @@ def _serve(arguments: argparse.Namespace) -> None:
     shelf = Shelf(arguments.models, arguments.model_name, loading, arguments.max_models)
     worker = Worker(shelf, lane, budget // PASS_SHARE, arguments.max_timeout)
     worker.warm_up()
-    Server(uvicorn.Config(worker.app(), uds=str(arguments.socket), lifespan="off", log_level="warning", access_log=False)).run()
+    config = uvicorn.Config(
+        worker.app(), uds=str(arguments.socket), http=JoinedProtocol, lifespan="off", log_level="warning", access_log=False
+    )
+    Server(config).run()
 
 
 if __name__ == "__main__":

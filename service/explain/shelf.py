@@ -18,7 +18,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Held(Generic[Item]):
-    stamp: tuple[int, int]
+    location: Location
+    stamp: tuple[int, int] | None
     sha256: str
     item: Item
 
@@ -39,14 +40,13 @@ class Shelf(Generic[Item]):
         Raises NotFound, Unavailable where another file lies there now than the one that is served, and what loading raises.
         """
         key = (name, version)
-        location = self.location(name, version)
-        file = location.folder / MODEL_FILE
-        stamp = (file.stat().st_mtime_ns, file.stat().st_size)
         held = self._held.get(key)
-        if held is None or held.stamp != stamp:
+        # The repository is searched only where the file isn't where it was: a search costs as much as a small model's pass.
+        if held is None or _stamp(held.location) != held.stamp:
             token.check()
-            bundle = read_bundle(location)
-            held = _Held(stamp, bundle.model_sha256, self._load(bundle, token))
+            location = self.location(name, version)
+            stamp, bundle = _stamp(location), read_bundle(location)
+            held = _Held(location, stamp, bundle.model_sha256, self._load(bundle, token))
         self._held[key] = held
         self._held.move_to_end(key)
         while len(self._held) > self._most:
@@ -61,3 +61,12 @@ class Shelf(Generic[Item]):
             if (location.name, location.version) == (name, version):
                 return location
         raise NotFound(f"no model {name!r} version {version}")
+
+
+def _stamp(location: Location) -> tuple[int, int] | None:
+    """Changes with the model's file; None where there is none."""
+    try:
+        found = (location.folder / MODEL_FILE).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
