@@ -23,6 +23,7 @@ from bench.contestants import TOLERANCE, Contestant, contestants
 from bench.smallest import MOST_STEPS, Slopes, slopes_of, smallest_steps
 from bench.table import markdown
 from bench.timing import in_turns, one_core, quartiles
+from service.explain.methods import ExplainRequest
 
 DEFAULT_STEPS = 50
 _FEW = 16
@@ -57,17 +58,21 @@ def effort_for(one: Contestant) -> Effort:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One instance, three ways: seconds and what came out."""
+    """One instance, four ways: seconds and what came out."""
 
     steps: int
     """Captum's smallest."""
     reached: bool
     ours: float
+    coarse: float
     smallest: float
     default: float
     rows: int
+    coarse_rows: int
+    told: list[float]
+    """The `integration_error` of ours and of ours for completeness alone."""
     errors: list[float]
-    """Completeness of ours, smallest, default."""
+    """Completeness of ours, coarse, smallest, default."""
     distances: list[float] | None
     """From the converged reference, relative L2."""
 
@@ -80,40 +85,51 @@ def report(digits: int = 100, pictures: int = 4) -> str:
 
 
 _NOTE = f"""One explanation of the predicted class's logit from zero, tolerance {TOLERANCE:g}, one core, one thread, float32; ours as an
-explainer process answers (prediction, parity check and choice of nodes included), Captum on the plain torch module (a) at the
+explainer process answers (prediction, parity check and choice of nodes included), by default, which also bounds the distance from
+the integral, and for completeness alone (`integration_tolerance=1`); Captum on the plain torch module (a) at the
 smallest `n_steps` that reaches the tolerance for that input, found beforehand, (b) at its default {DEFAULT_STEPS} steps; each in one
 pass or in passes of the fastest size, whichever is faster. Least of {SMALL.rounds} rounds in turns; for a large network of {LARGE.rounds},
 of one where (a) is {_LONG} steps or more. Ratios: median (quartiles)."""
 
 
 def _times(runs: dict[str, list[Run]]) -> str:
-    rows = [
-        (
-            name,
-            len(done),
-            median(r.ours for r in done) * 1e3,
-            median(r.rows for r in done),
-            median(r.smallest for r in done) * 1e3,
-            median(r.steps for r in done),
-            median(r.default for r in done) * 1e3,
-            quartiles([r.smallest / r.ours for r in done]),
-            quartiles([r.default / r.ours for r in done]),
-            sum(r.smallest < r.ours for r in done),
-            sum(not r.reached for r in done),
-        )
-        for name, done in runs.items()
-    ]
-    header = ("network", "n", "ours ms", "rows", "(a) ms", "steps", "(b) ms", "(a) / ours", "(b) / ours", "(a) faster")
+    rows = []
+    for name, done in runs.items():
+        captum = [
+            f"{median(r.smallest for r in done) * 1e3:.4g} ({median(r.steps for r in done):g})",
+            f"{median(r.default for r in done) * 1e3:.4g}",
+        ]
+        for what, seconds, count in (
+            ("default", [r.ours for r in done], median(r.rows for r in done)),
+            ("completeness alone", [r.coarse for r in done], median(r.coarse_rows for r in done)),
+        ):
+            rows.append(
+                (
+                    name,
+                    len(done),
+                    what,
+                    median(seconds) * 1e3,
+                    count,
+                    *captum,
+                    quartiles([r.smallest / s for r, s in zip(done, seconds, strict=True)]),
+                    quartiles([r.default / s for r, s in zip(done, seconds, strict=True)]),
+                    sum(r.smallest < s for r, s in zip(done, seconds, strict=True)),
+                    sum(not r.reached for r in done),
+                )
+            )
+    header = ("network", "n", "ours", "ms", "rows", "(a) ms (steps)", "(b) ms", "(a) / ours", "(b) / ours", "(a) faster")
     return markdown((*header, f"(a) not reached in {MOST_STEPS}"), rows)
 
 
 def _quality(runs: dict[str, list[Run]]) -> str:
     rows = []
     for name, done in runs.items():
-        judged = [r.distances for r in done if r.distances is not None]
-        distances = [median(d[k] for d in judged) if judged else "-" for k in range(3)]
-        rows.append((name, *(median(r.errors[k] for r in done) for k in range(3)), len(judged), *distances))
-    header = ("network", "completeness error, ours", "(a)", "(b)", "judged", "distance from the integral, ours", "(a)", "(b)")
+        judged = [r for r in done if r.distances is not None]
+        for k, what in enumerate(("ours, default", "ours, completeness alone", "(a)", "(b)")):
+            true = median(r.distances[k] for r in judged if r.distances) if judged else "-"
+            told = median(r.told[k] for r in judged) if judged and k < 2 else "-"
+            rows.append((name, what, median(r.errors[k] for r in done), len(judged), true, told))
+    header = ("network", "by", "completeness error", "judged", "distance from the integral", "as told (integration_error)")
     return "Medians; distance: relative L2 from a converged reference, so that a cancelled error shows\n\n" + markdown(header, rows)
 
 
@@ -125,26 +141,27 @@ def measured(one: Contestant, effort: Effort) -> Iterator[Run]:
         wanted, known = reference(one, i, effort) if i < _JUDGED or not effort.exact else (None, None)
         steps, reached = smallest_steps(one, i, known)
         works = [
-            partial(_ours, one, i),
+            partial(_ours, one, i, one.request),
+            partial(_ours, one, i, one.coarse),
             partial(attributed, one, i, steps, few),
             partial(attributed, one, i, DEFAULT_STEPS, many),
         ]
-        ours, smallest, default = in_turns(works, effort.rounds if effort.exact or steps < _LONG else 1)
-        found = [ours.result, smallest.result, default.result]
+        timed = in_turns(works, effort.rounds if effort.exact or steps < _LONG else 1)
+        found = [each.result for each in timed]
+        fields = [one.ours(i, request).fields for request in (one.request, one.coarse)]
         yield Run(
             steps,
             reached,
-            ours.seconds,
-            smallest.seconds,
-            default.seconds,
-            int(one.ours(i).fields["rows"]),
+            *(each.seconds for each in timed),
+            *(int(each["rows"]) for each in fields),
+            [float(each["integration_error"]) for each in fields],
             [one.completeness(i, float(a.sum(dtype=np.float64))) for a in found],
             None if wanted is None else [float(np.linalg.norm(a - wanted) / np.linalg.norm(wanted)) for a in found],
         )
 
 
-def _ours(one: Contestant, i: int) -> NDArray[np.float32]:
-    attributions = one.ours(i).attributions
+def _ours(one: Contestant, i: int, request: ExplainRequest) -> NDArray[np.float32]:
+    attributions = one.ours(i, request).attributions
     assert attributions is not None  # the twin's parity was checked
     return attributions[one.input][None]
 

@@ -54,14 +54,22 @@ class Contestant:
 
     @cached_property
     def request(self) -> ExplainRequest:
-        return resolve(self.subject.manifest, {"method": "integrated_gradients", "tolerance": TOLERANCE, "baseline": "zero"})
+        return self._asked()
+
+    @cached_property
+    def coarse(self) -> ExplainRequest:
+        """For completeness alone, however far from the integral."""
+        return self._asked(integration_tolerance=1.0)
+
+    def _asked(self, **more: float) -> ExplainRequest:
+        return resolve(self.subject.manifest, {"method": "integrated_gradients", "tolerance": TOLERANCE, "baseline": "zero", **more})
 
     def feeds(self, i: int) -> dict[str, Array]:
         return {self.input: self.x[i : i + 1]}
 
-    def ours(self, i: int) -> Explanation:
+    def ours(self, i: int, request: ExplainRequest | None = None) -> Explanation:
         """As an explainer process answers one request for instance i."""
-        (found,) = explain(self.subject, self.request, self.feeds(i), Token(600), MEMORY).explanations
+        (found,) = explain(self.subject, request or self.request, self.feeds(i), Token(600), MEMORY).explanations
         return found
 
     def chunk(self, i: int) -> int:

@@ -9,7 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.explain.attribution.integrate import Goal, Places, Rule, TooRough, cuts_by_density, cuts_by_movement, integrate, variances
+from service.explain.attribution.integrate import (
+    Goal,
+    Places,
+    Rule,
+    TooRough,
+    cuts_by_density,
+    cuts_by_movement,
+    integrate,
+    strangeness,
+    variances,
+)
 from service.explain.cancel import TimeUp
 
 
@@ -198,3 +208,37 @@ def test_no_time_at_all_is_no_answer() -> None:
     path = Path(WAVE)
     with pytest.raises(TimeUp):
         integrate(along, path.heights, evenly(12), path.goal(0.01))
+
+
+@pytest.mark.parametrize("life", [0.002, 0.01, 0.05, 1.0], ids=lambda life: f"turns every {life}")
+def test_the_estimate_holds_at_nodes_too_far_apart_to_know_of_each_other(life) -> None:
+    """A thousand elements that take a new value at random places, `life` apart in the mean; nodes lie 1/8 apart."""
+    fine, pieces, rng = 4096, 8, np.random.default_rng(7)
+    draws = rng.standard_normal((fine, 1000)).astype(np.float32)
+    fresh = rng.random((fine, 1000)) < 1 / (life * fine)
+    fresh[0] = True
+    latest = np.maximum.accumulate(np.where(fresh, np.arange(fine)[:, None], 0), axis=0)
+    values = np.take_along_axis(draws, latest, axis=0)  # (fine, 1000)
+    cuts = evenly(pieces)
+    rule = Rule(cuts, values[fine // pieces // 2 :: fine // pieces])
+    true = np.linalg.norm(rule.widths @ rule.vectors - values.mean(0))
+    estimated = math.sqrt(variances(rule, rule.vectors).sum() * strangeness(rule.vectors))
+    assert estimated == pytest.approx(true, rel=0.2)
+
+
+def test_near_nodes_are_no_strangers() -> None:
+    """Brownian paths, and straight ones."""
+    paths = np.cumsum(np.random.default_rng(3).standard_normal((12, 5000)), 0)
+    assert strangeness(paths) == pytest.approx(1, abs=0.05)
+    assert strangeness(np.linspace(0, 1, 12)[:, None] * np.ones(3)) == pytest.approx(1)
+
+
+def test_a_coarse_answer_says_how_coarse_it_is() -> None:
+    """Eight nodes on elements that turn a hundred times: what `integrate` tells is what it misses."""
+    rng = np.random.default_rng(11)
+    waves = [(rng.uniform(0, 6.28), rng.uniform(300, 900)) for _ in range(400)]
+    path = Path(*((lambda x, a=a, b=b: x + math.sin(a + b * x) / b, lambda x, a=a, b=b: 1 + math.cos(a + b * x)) for a, b in waves))
+    found = integrate(path.along, path.heights, evenly(8), path.goal(400.0, spread=1.0))
+    missed = np.linalg.norm(found.attributions - path.integral) / np.linalg.norm(path.integral)
+    assert found.steps == 8
+    assert found.spread == pytest.approx(missed, rel=0.3)
