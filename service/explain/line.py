@@ -97,8 +97,10 @@ class Line:
         heapq.heappush(self._waiting, ticket)
         return ticket
 
-    def first(self) -> Ticket | None:
-        """Who goes next; None where nobody waits."""
+    def first(self, *, interactive: bool = False) -> Ticket | None:
+        """Who goes next, of all or of the interactive ones; None where nobody waits."""
+        if interactive:
+            return min((ticket for ticket in self._waiting if ticket.caller.interactive), default=None)
         return self._waiting[0] if self._waiting else None
 
     def start(self, ticket: Ticket) -> float:

@@ -47,6 +47,8 @@ class Explainer:
     """Jobs that it has, by model and version."""
     taken: int = 0
     """Jobs that it has, or that are on their way to it."""
+    patient: int = 0
+    """Asynchronous ones among them."""
     alone: bool = False
     """Whether the job that runs shall have no others beside it."""
     end: End | None = None

@@ -13,6 +13,8 @@ from service.explain.remote import Explainer
 
 JOBS = 8
 """Messages that a process has at once: those of one model share its passes."""
+PATIENT = JOBS // 2
+"""Asynchronous ones among them at most: they may take long, and an interactive one that comes then shall find a place."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,30 +58,46 @@ class Turns:
     def over(self, explainer: Explainer, message: Message) -> None:
         """The message's place is free again."""
         explainer.taken -= 1
+        explainer.patient -= not message.caller.interactive
         explainer.alone = False
         explainer.models[message.model, message.version] -= 1
         self.call()
 
     def call(self) -> None:
-        """Gives their turn to those who stand first, as long as there is room."""
-        while (ticket := self._line.first()) is not None and ticket in self._waiting:
-            waiting = self._waiting[ticket]
-            if waiting.turn.cancelled():
-                return  # its asker has been told to leave, and hasn't run since: it calls the next
-            explainer = self._choose(waiting)
-            if explainer is None:
-                return
+        """Gives their turn to those who stand first, as long as there is room for them."""
+        while (found := self._next()) is not None:
+            ticket, explainer = found
+            waiting = self._waiting.pop(ticket)
             explainer.alone = waiting.alone
             explainer.taken += 1
+            explainer.patient += not waiting.message.caller.interactive
             explainer.models[waiting.message.model, waiting.message.version] += 1
-            del self._waiting[ticket]
             self._waited(self._line.start(ticket))
             waiting.turn.set_result(explainer)
+
+    def _next(self) -> tuple[Ticket, Explainer] | None:
+        """Who stands first or, where that is an asynchronous one that has no place yet, the first interactive one."""
+        first = self._line.first()
+        found = self._placed(first)
+        if found is None and first in self._waiting and not self._waiting[first].alone:  # which waits until nobody is there
+            return self._placed(self._line.first(interactive=True))
+        return found
+
+    def _placed(self, ticket: Ticket | None) -> tuple[Ticket, Explainer] | None:
+        """The ticket and the explainer that has a place for it; None where there is none."""
+        if ticket is None or ticket not in self._waiting:
+            return None
+        waiting = self._waiting[ticket]
+        if waiting.turn.cancelled():
+            return None  # its asker has been told to leave, and hasn't run since: it calls the next
+        explainer = self._choose(waiting)
+        return None if explainer is None else (ticket, explainer)
 
     def _choose(self, waiting: _Waiting) -> Explainer | None:
         """One that does nothing, else one that has this model's jobs already, else the one with the fewest."""
         if waiting.alone:
             return next((explainer for explainer in self._alive() if not explainer.taken), None)
         model = (waiting.message.model, waiting.message.version)
-        free = [explainer for explainer in self._alive() if explainer.taken < JOBS and not explainer.alone]
+        most = JOBS if waiting.message.caller.interactive else PATIENT
+        free = [e for e in self._alive() if e.taken < JOBS and (most == JOBS or e.patient < most) and not e.alone]
         return min(free, key=lambda e: (e.taken > 0, -(e.models[model] > 0), e.taken), default=None)

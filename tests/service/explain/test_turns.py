@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from service.caller import ANYONE
+from service.caller import Caller
 from service.errors import DeadlineExceeded, Unavailable
 from service.explain.endpoint import Lost
-from service.explain.line import Line
+from service.explain.line import AGEING, Line
 from service.explain.message import Message, Reply
 from service.explain.pool import Pool
 from service.explain.remote import Explainer
-from service.explain.turns import JOBS, Turns
+from service.explain.turns import JOBS, PATIENT, Turns
 
 ANSWER = Reply(b"{}")
 
@@ -48,8 +48,8 @@ def explainer(endpoint: Played | None = None) -> Explainer:
     return Explainer(process, endpoint or Played(), clock=None)  # type: ignore[arg-type]
 
 
-def message(seconds: float = 60, model: str = "cnn") -> Message:
-    return Message("explain", model, 1, time.monotonic() + seconds)
+def message(seconds: float = 60, model: str = "cnn", *, interactive: bool = True) -> Message:
+    return Message("explain", model, 1, time.monotonic() + seconds, caller=Caller(interactive=interactive))
 
 
 async def settled() -> None:
@@ -65,7 +65,9 @@ class Queue:
     """Turns with their line. Whoever comes leaves the line at once and keeps the place."""
 
     def __init__(self, *explainers: Explainer) -> None:
-        self.line = Line(100, 1.0, len(explainers), time.monotonic)
+        self.later = 0.0
+        """Seconds that the line's clock is ahead."""
+        self.line = Line(100, 1.0, len(explainers), lambda: time.monotonic() + self.later)
         self.waits: list[float] = []
         self.turns = Turns(self.line, lambda: explainers, self.waits.append)
 
@@ -73,7 +75,7 @@ class Queue:
         return asyncio.create_task(self._come(message, alone))
 
     async def _come(self, message: Message, alone: bool) -> Explainer:
-        ticket = self.line.enter(ANYONE, 0.001, message.deadline)
+        ticket = self.line.enter(message.caller, 0.001, message.deadline)
         try:
             return await self.turns.come(ticket, message, alone=alone)
         finally:
@@ -150,6 +152,39 @@ async def test_alone_is_alone():
     queue.turns.over(one, alone)
     assert await waits_too is one
     assert one.taken == 1
+
+
+async def test_asynchronous_ones_leave_half_of_the_places():
+    one = explainer()
+    queue = Queue(one)
+    patient = [message(interactive=False) for _ in range(PATIENT)]
+    await asyncio.gather(*map(queue.comes, patient))
+    waits = queue.comes(message(interactive=False))
+    await settled()
+    assert not waits.done()
+    assert [await queue.comes(message()) for _ in range(JOBS - PATIENT)] == [one] * (JOBS - PATIENT)
+    assert one.taken == JOBS
+    queue.turns.over(one, patient[0])
+    assert await waits is one
+    assert (one.taken, one.patient) == (JOBS, PATIENT)
+
+
+async def test_nobody_passes_an_asynchronous_one_that_is_to_be_alone():
+    one = explainer()
+    queue = Queue(one)
+    here, alone = message(), message(interactive=False)
+    await queue.comes(here)
+    waits = queue.comes(alone, alone=True)
+    await settled()
+    queue.later = AGEING + 1  # it has waited so long that it stands before whoever comes now
+    behind = queue.comes(message())
+    await settled()
+    assert not behind.done()
+    queue.turns.over(one, here)
+    assert await waits is one
+    assert not behind.done()
+    queue.turns.over(one, alone)
+    assert await behind is one
 
 
 # ------------------------------------------------------------------------------------------------------- the pool over them
