@@ -122,6 +122,16 @@ class Unavailable(WhyserveError):
         self.retry_after = retry_after
 
 
+class ExplainerDeviceMissing(WhyserveError):
+    """Explainers were to compute on a device that they can't have; trying again doesn't help."""
+
+    status = 503
+    code = "device_missing"
+
+    def __init__(self) -> None:
+        super().__init__("explanations were to be computed on a GPU that PyTorch doesn't find (WHYSERVE_DEVICE); the server's log says why")
+
+
 class Overloaded(Unavailable):
     """The line of explanations is full; `reason` says of what, as the metrics name it."""
 
