@@ -48,8 +48,6 @@ class Keeper:
         self._up = up
         self._replaced = replaced
         self.explainer: Explainer | None = None
-        self.device_missing = False
-        """Whether no process can have the device it is to compute on; said once, for none is started any more."""
 
     async def keep(self) -> None:
         """Until cancelled, which ends the process, or until it turns out that none can have its device."""
@@ -64,7 +62,6 @@ class Keeper:
             if time.monotonic() - began > LONGEST_DELAY:
                 delay = 0.0
             if end == "device":
-                self.device_missing = True
                 log.error("no explainer can have its device, so none is started again: no explanations until the server is")
                 return
             self._replaced(end)

@@ -129,7 +129,7 @@ class Pool(Explainers):
     @property
     def device_missing(self) -> bool:
         """Whether no explainer will ever answer, for want of the device that was asked for."""
-        return bool(self._keepers) and all(keeper.device_missing for keeper in self._keepers)
+        return bool(self._keeping) and all(map(_gave_up, self._keeping))
 
     @property
     def pending(self) -> int:
@@ -233,3 +233,8 @@ class Pool(Explainers):
 
     def _alive(self) -> list[Explainer]:
         return [keeper.explainer for keeper in self._keepers if keeper.explainer is not None and keeper.explainer.alive]
+
+
+def _gave_up(keeping: asyncio.Task[None]) -> bool:
+    """Whether a keeper has found that no process can have its device: nothing else ends it but being stopped."""
+    return keeping.done() and not keeping.cancelled() and keeping.exception() is None

@@ -73,7 +73,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     except DeviceMissing as error:
         log.error("no explanations: %s", error)
         sys.exit(NO_DEVICE)
-    log.info("explanations are computed on %s", device.place)
+    if device.on_gpu:
+        log.info("explanations are computed on %s", device.place)
     if device.note:
         log.warning("explanations are computed on the CPU: %s", device.note)
     limit_memory(budget)
