@@ -122,14 +122,11 @@ class Unavailable(WhyserveError):
         self.retry_after = retry_after
 
 
-class ExplainerDeviceMissing(WhyserveError):
-    """Explainers were to compute on a device that they can't have; trying again doesn't help."""
+class DeviceMissing(WhyserveError):
+    """The device that was asked for isn't there: never fall back to another one silently. Trying again doesn't help."""
 
     status = 503
     code = "device_missing"
-
-    def __init__(self) -> None:
-        super().__init__("explanations were to be computed on a GPU that PyTorch doesn't find (WHYSERVE_DEVICE); the server's log says why")
 
 
 class Overloaded(Unavailable):

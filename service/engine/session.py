@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from service.engine.providers import CUDA, DeviceMissing, Gpu, choose_providers, device_index
+from service.engine.providers import CUDA, Gpu, choose_providers, device_index
 from service.engine.refusal import in_words, is_out_of_memory, out_of_range
 from service.engine.running import Direct, Place, Running, TensorInfo, on_device
-from service.errors import BadBundle, BadInput, ModelFailed
+from service.errors import BadBundle, BadInput, DeviceMissing, ModelFailed
 
 _DTYPES = {
     "float": "float32",

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import onnxruntime as ort
 import torch
 
-from service.engine.providers import CUDA, DeviceMissing, Gpu, device_index
+from service.engine.providers import CUDA, Gpu, device_index
+from service.errors import DeviceMissing
 
 TWIN_SHARE, SESSION_SHARE, PASS_SHARE = 2, 4, 8
 """Of the memory on a GPU torch may hold one half, weights of all twins among it, and a quarter of that half a pass; the runs of a session

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.errors import DeadlineExceeded, ExplainerDeviceMissing, NotExplainable, Unavailable
+from service.errors import DeadlineExceeded, DeviceMissing, NotExplainable, Unavailable
 from service.explain.endpoint import GRACE, Lost
 from service.explain.explainers import Explainers
 from service.explain.keeper import Bounds, Keeper, has_torch
@@ -29,6 +29,7 @@ from service.telemetry import Metrics
 
 log = logging.getLogger("whyserve.explain")
 __all__ = ["Pool", "has_torch"]
+NO_EXPLAINER = "explanations were to be computed on a GPU that PyTorch can't have (WHYSERVE_DEVICE); the server's log says why"
 
 
 class Pool(Explainers):
@@ -148,7 +149,7 @@ class Pool(Explainers):
         if self._stopped:
             raise Unavailable("the server is stopping")
         if self.device_missing:
-            raise ExplainerDeviceMissing
+            raise DeviceMissing(NO_EXPLAINER)
         if message.left <= 0:
             raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
         self._poison.check(message)
@@ -194,7 +195,7 @@ class Pool(Explainers):
         raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
 
     async def _turn(self, ticket: Ticket, message: Message, *, alone: bool) -> Explainer:
-        """Raises what waiting raises, and ExplainerDeviceMissing once it turns out that there is nothing to wait for."""
+        """Raises what waiting raises, and DeviceMissing once it turns out that there is nothing to wait for."""
         try:
             async with asyncio.timeout(None) as waiting:
                 self._waiting.add(waiting)
@@ -203,7 +204,7 @@ class Pool(Explainers):
                 finally:
                     self._waiting.discard(waiting)
         except TimeoutError:
-            raise ExplainerDeviceMissing from None
+            raise DeviceMissing(NO_EXPLAINER) from None
 
     def _kept(self, _: asyncio.Task[None]) -> None:
         """A keeper has given up, or was stopped."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from service.errors import DeviceMissing
 from service.explain.isolation import NO_DEVICE, limit_memory, yield_to_server
 
 log = logging.getLogger("whyserve.explainer")
@@ -51,7 +52,6 @@ def _serve(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
-    from service.engine.providers import DeviceMissing
     from service.explain.device import choose
     from service.explain.loading import load
     from service.explain.passes import Lane

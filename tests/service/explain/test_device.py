@@ -14,12 +14,14 @@ import pytest
 import torch
 from device_played import DEVICE, playing
 
-from service.engine.providers import CUDA, DeviceMissing, Gpu
-from service.errors import ExplainerDeviceMissing
+from service.engine.providers import CUDA, Gpu
+from service.errors import DeviceMissing
 from service.explain import device as devices
 from service.explain.cancel import Token
 from service.explain.case import Case
+from service.explain.connection import Answered
 from service.explain.device import CPU, Device, choose
+from service.explain.endpoint import error_of
 from service.explain.explainer import explain
 from service.explain.layers.methods import METHODS as LAYER_METHODS
 from service.explain.layers.workshop import Workshop
@@ -198,7 +200,7 @@ async def test_explainers_that_cannot_have_their_device_say_so_once(bundles: Pat
         async with asyncio.timeout(60):
             await asyncio.gather(*pool._keeping)
         assert pool.device_missing
-        with pytest.raises(ExplainerDeviceMissing) as raised:
+        with pytest.raises(DeviceMissing) as raised:
             await pool.status("linear", 1)
         assert (raised.value.status, raised.value.code, raised.value.retry_after) == (503, "device_missing", None)
         assert caplog.text.count("no explainer can have its device") == 1
@@ -207,13 +209,19 @@ async def test_explainers_that_cannot_have_their_device_say_so_once(bundles: Pat
         await pool.stop()
 
 
+def test_a_predictor_tells_its_client_the_same() -> None:
+    """Whose explainer is another server."""
+    found = error_of(Answered(503, {}, b'{"error": "no GPU", "code": "device_missing"}'))
+    assert (type(found), found.status, found.message) == (DeviceMissing, 503, "no GPU")
+
+
 @without_gpu
 async def test_who_waits_from_before_it_was_known_is_told_too(bundles: Path) -> None:
     pool = Pool(bundles, processes=2, device="cuda")
     await pool.start()
     try:
         assert not pool.device_missing
-        with pytest.raises(ExplainerDeviceMissing):
+        with pytest.raises(DeviceMissing):
             await pool.status("linear", 1)
         assert pool.pending == 0
     finally:
