@@ -135,6 +135,8 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
         on_ready(inventory.registry)
 
     def lacks() -> str:
+        if pool.device_missing:
+            return "no explainer can have the device that WHYSERVE_DEVICE asks for"
         return "" if pool.ready else "no explainer process answers"
 
     app = _empty_app(prepare, pool)

@@ -122,6 +122,13 @@ class Unavailable(WhyserveError):
         self.retry_after = retry_after
 
 
+class DeviceMissing(WhyserveError):
+    """The device that was asked for isn't there: never fall back to another one silently. Trying again doesn't help."""
+
+    status = 503
+    code = "device_missing"
+
+
 class Overloaded(Unavailable):
     """The line of explanations is full; `reason` says of what, as the metrics name it."""
 

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     explainer_key_file: Path | None = Field(default=None, description="file with that key")
     explainers: int = Field(default=1, ge=0, le=64, description="explainer processes; 0 turns explanations off")
     explainer_memory_mib: int = Field(default=2048, ge=512, description="memory budget of one explainer process")
+    explainer_gpu_memory_mib: int = Field(
+        default=4096,
+        ge=512,
+        description="share of one explainer process on the GPU: half for PyTorch, a quarter for a session's runs",
+    )
     explainer_stall: float = Field(
         default=30.0, gt=0, description="seconds without progress after which an explainer process is replaced; waiting for a CPU is none"
     )

@@ -9,17 +9,11 @@ from dataclasses import dataclass
 
 import onnxruntime as ort
 
-from service.errors import WhyserveError
+from service.errors import DeviceMissing
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 Provider = str | tuple[str, dict[str, str]]
-
-
-class DeviceMissing(WhyserveError):
-    """The device that was asked for isn't there: never fall back to another one silently."""
-
-    code = "device_missing"
 
 
 @dataclass(frozen=True, slots=True)

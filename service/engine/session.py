@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from service.engine.providers import CUDA, DeviceMissing, Gpu, choose_providers, device_index
+from service.engine.providers import CUDA, Gpu, choose_providers, device_index
 from service.engine.refusal import in_words, is_out_of_memory, out_of_range
 from service.engine.running import Direct, Place, Running, TensorInfo, on_device
-from service.errors import BadBundle, BadInput, ModelFailed
+from service.errors import BadBundle, BadInput, DeviceMissing, ModelFailed
 
 _DTYPES = {
     "float": "float32",
@@ -40,11 +40,12 @@ class OutOfMemory(ModelFailed):
 class Session:
     """An ONNX Runtime session over a model file.
 
-    `threads` are those of one run (0: ONNX Runtime's own choice); `gpu` counts where the model is on one. Raises DeviceMissing
-    where `device` names CUDA and there is none, BadBundle where the file is no model that ONNX Runtime can run.
+    `threads` are those of one run (0: ONNX Runtime's own choice); `gpu` and `buffers` count where the model is on one: without
+    buffers nothing is kept for batch sizes that have been, as suits runs of a different size each time. Raises DeviceMissing where
+    `device` names CUDA and there is none, BadBundle where the file is no model that ONNX Runtime can run.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int = 1, gpu: Gpu | None = None) -> None:
+    def __init__(self, path: Path, device: str = "auto", threads: int = 1, gpu: Gpu | None = None, *, buffers: bool = True) -> None:
         def opened(graphs: bool) -> ort.InferenceSession:
             return ort.InferenceSession(str(path), _options(threads), providers=choose_providers(device, gpu, graphs))
 
@@ -62,7 +63,7 @@ class Session:
         self.outputs = tuple(_info(value) for value in session.get_outputs())
         self.output_names = [output.name for output in self.outputs]
         self._running: Running = Direct(session)
-        if chosen == CUDA:
+        if chosen == CUDA and buffers:
             self._running = on_device(session, lambda: opened(graphs=True), self.inputs, self.outputs, Place("cuda", device_index(device)))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

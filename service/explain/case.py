@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.explain import baselines, scalar
 from service.explain.cancel import Token
+from service.explain.device import SHORT as GPU_SHORT
 from service.explain.memory import Saved, rows_within
 from service.explain.methods.request import ExplainRequest
 from service.explain.once import once
@@ -290,8 +291,9 @@ class Case:
         other, as points of a path would, too, or where the twin takes no more."""
         if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
-        short = max(USUAL, SHORT // max(1, self.bytes_a_row))
-        return rows_within(self.memory, self.bytes_a_row, min(self.subject.chunk, short))
+        device = self.subject.device
+        short = max(USUAL, (GPU_SHORT if device.on_gpu else SHORT) // max(1, self.bytes_a_row))
+        return rows_within(device.pass_memory(self.memory), self.bytes_a_row, min(self.subject.chunk, short))
 
 
 def scale(f_x: float, f_b: float) -> float:

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+NO_DEVICE = 69
+"""Exit status of a process that can't have the device it is to compute on: sysexits.h's EX_UNAVAILABLE."""
 
 
 def yield_to_server(parent: int) -> None:
@@ -42,7 +44,8 @@ def _compute_when_idle() -> None:
 
 def limit_memory(budget: int) -> None:
     """At most `budget` bytes of data beyond what the process holds now: an allocation fails here, instead of the kernel
-    killing the whole container."""
+    killing the whole container. To be called once CUDA's context exists: its libraries and tables are then part of what is held,
+    and a GPU's memory is none of it."""
     if sys.platform != "linux":
         return
     held = psutil.Process().memory_info().data

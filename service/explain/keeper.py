@@ -36,7 +36,7 @@ class Bounds:
 
 
 class Keeper:
-    """One process after the other; `up` is told of each that answers, and `replaced` why each has ended."""
+    """One process after the other; `up` is told of each that answers, and `replaced` why each has ended that is replaced."""
 
     def __init__(
         self, socket: Path, arguments: Sequence[str], bounds: Bounds, up: Callable[[Explainer], None], replaced: Callable[[End], None]
@@ -50,7 +50,7 @@ class Keeper:
         self.explainer: Explainer | None = None
 
     async def keep(self) -> None:
-        """Until cancelled, which ends the process."""
+        """Until cancelled, which ends the process, or until it turns out that none can have its device."""
         delay = 0.0
         while True:
             began = time.monotonic()
@@ -61,6 +61,9 @@ class Keeper:
                 log.exception("an explainer couldn't be started")
             if time.monotonic() - began > LONGEST_DELAY:
                 delay = 0.0
+            if end == "device":
+                log.error("no explainer can have its device, so none is started again: no explanations until the server is")
+                return
             self._replaced(end)
             log.warning("an explainer ended (%s); the next one starts in %.1f s", end, delay)
             await asyncio.sleep(delay)
@@ -70,6 +73,8 @@ class Keeper:
         async with started(self._command, self._socket, _environment(self._socket.parent)) as explainer:
             if explainer is None:
                 return "died"
+            if explainer.end is not None:
+                return explainer.end
             self.explainer = explainer
             self._up(explainer)
             watches = [asyncio.create_task(watch) for watch in (_ended(explainer), self._memory(explainer), self._pulse(explainer))]
@@ -126,6 +131,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the most that glibc takes
         "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
         "OMP_NUM_THREADS": "1",
+        "CUDA_MPS_CLIENT_PRIORITY": "1",  # below normal, where the GPU is shared through MPS
     }
 
 

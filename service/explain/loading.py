@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from service.explain.carry import OBSTACLES, maps_onto, obstacle, uses
 from service.explain.case import Case
 from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows, turns
 from service.explain.detect import attribute_at, ending
+from service.explain.device import CPU, Device
 from service.explain.lane import Lane
 from service.explain.memory import trim
 from service.explain.methods import find, require, resolve
@@ -33,12 +35,14 @@ from service.explain.status import TwinStatus
 from service.explain.subject import DEFAULT_MEMORY, Subject
 from service.explain.trial import trial_inputs, with_gradients
 from service.explain.twin import BadGraph, UnsupportedOperators, build, fold
+from service.explain.twin.placed import placed
 from service.explain.twin.rebatch import rebatched
 from service.explain.typical import typical_rows
 from service.manifest import Manifest
 from service.repository.bare import bare_manifest
 from service.repository.bundle import Bundle
 
+log = logging.getLogger("whyserve.explainer")
 Arrays = Mapping[str, NDArray[Any]]
 FLOATS = ("float16", "float32", "float64")
 SIZES = (1, 3)
@@ -49,11 +53,18 @@ STACKED = ("deep_lift", "deep_lift_shap")
 
 
 def load(
-    bundle: Bundle, token: Token | None = None, *, threads: int = 1, memory: int = DEFAULT_MEMORY, lane: Lane | None = None
+    bundle: Bundle,
+    token: Token | None = None,
+    *,
+    threads: int = 1,
+    memory: int = DEFAULT_MEMORY,
+    lane: Lane | None = None,
+    device: Device = CPU,
 ) -> Subject:
     """Builds the twin of a bundle's model, tries it at batch 1 and 3, and measures how many rows, of at most `memory` bytes,
     a pass takes best and the course of its typical instances. Its passes take turns on `lane`. `token` is checked between the parts.
 
+    A twin that `device` can't compute as it should is one on the CPU, and its status says so.
     A model without a twin is a subject too: its status says why. A bare model's discrete inputs are attributed where its graph
     shows them to become floats. Raises BadBundle where the model itself can't be run."""
     token = token or Token()
@@ -62,7 +73,7 @@ def load(
     location = bundle.location
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
-    subject = _tried(model, manifest, threads, token)
+    subject = _on_device(model, manifest, threads, device, token)
     row = trial_inputs(manifest, subject.served.inputs, model, 1)
     del model
     trim()  # the file's copy of the weights, and others that building took, before the first passes take memory
@@ -95,21 +106,55 @@ def _course(subject: Subject, memory: int, token: Token) -> Course | None:
     return Course.of(described, found, call) if found else None
 
 
-def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int, token: Token) -> Subject:
+def _on_device(model: onnx.ModelProto, manifest: Manifest, threads: int, device: Device, token: Token) -> Subject:
+    """The model on `device` where its twin passes there, else on the CPU."""
+    if not device.on_gpu:
+        return _said(_tried(model, manifest, threads, CPU, token), device.note)
+    found = _on_gpu(model, manifest, threads, device, token)
+    if isinstance(found, Subject):
+        return _said(found, "")
+    trim()  # what has been tried there, before the same is made here
+    subject = _tried(model, manifest, threads, CPU, token)
+    if not subject.status.usable:
+        return _said(subject, "")  # it isn't for the device that it has none
+    log.warning("model %s is explained on the CPU: on %s %s", manifest.name, device.place, found)
+    return _said(subject, f"on {device.place} {found}")
+
+
+def _on_gpu(model: onnx.ModelProto, manifest: Manifest, threads: int, device: Device, token: Token) -> Subject | str:
+    """The model there, or why it can't be: memory, an operator or an element type that CUDA lacks, parity."""
+    try:
+        subject = _tried(model, manifest, threads, device, token)
+    except (WhyserveError, RuntimeError) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return subject.status.reason or subject
+
+
+def _said(subject: Subject, note: str) -> Subject:
+    return replace(subject, status=subject.status.model_copy(update={"device": str(subject.device.place), "device_note": note}))
+
+
+def _tried(model: onnx.ModelProto, manifest: Manifest, threads: int, device: Device, token: Token) -> Subject:
     """The model as it stands or, where its twin doesn't take several rows, freed of a batch size that the export has baked in
     (the served model keeps it, its twin needn't), or else at one row a pass."""
-    subject = _assembled(model, model, manifest, threads, token)
+    subject = _assembled(model, model, manifest, threads, device, token)
     if not (subject.status.beyond_parity or BATCHED in subject.status.problem):
         return subject
     for rebuilt, sizes in ((rebatched(model), SIZES), (model, SIZES[:1])):
-        other = _assembled(model, rebuilt, manifest, threads, token, sizes)
+        other = _assembled(model, rebuilt, manifest, threads, device, token, sizes)
         if other.status.usable:
             return other
     return subject
 
 
 def _assembled(
-    model: onnx.ModelProto, rebuilt: onnx.ModelProto, manifest: Manifest, threads: int, token: Token, sizes: tuple[int, ...] = SIZES
+    model: onnx.ModelProto,
+    rebuilt: onnx.ModelProto,
+    manifest: Manifest,
+    threads: int,
+    device: Device,
+    token: Token,
+    sizes: tuple[int, ...] = SIZES,
 ) -> Subject:
     """The subject whose twin is made from `rebuilt`, tried against the served `model` at batches of these sizes."""
     token.check()
@@ -117,6 +162,8 @@ def _assembled(
         faithful = build(rebuilt)
     except BadGraph as error:
         raise BadBundle(f"the graph can't be read: {error}") from None
+    if device.on_gpu:
+        faithful = placed(faithful, device.place)
     declared = dict(manifest.explain.attribute_at) if manifest.explain else attribute_at(model)
     inputs = {entry.name: entry for entry in manifest.inputs}
     at = {name: declared.get(name, name) for name in inputs if name in declared or inputs[name].dtype in FLOATS}
@@ -124,12 +171,14 @@ def _assembled(
     logits = _logits(model, manifest)
     token.check()
     served = Served(
-        model, [t for n, t in at.items() if t != n], [n for n in at if at[n] == n] + list(also), tuple(logits.values()), threads
+        model, [t for n, t in at.items() if t != n], [n for n in at if at[n] == n] + list(also), tuple(logits.values()), threads, device
     )
     token.check()
     twin = fold(faithful)
     weights = frozenset(p.untyped_storage().data_ptr() for p in (*twin.parameters(), *twin.buffers()))
-    made = functools.partial(Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={})
+    made = functools.partial(
+        Subject, manifest, served, twin, faithful, at=at, others=also, logits=logits, weights=weights, segments={}, device=device
+    )
     untried = made(status=TwinStatus(parity_error=None, parity_limit=limit(model)))
     return made(status=_try_out(model, untried, sizes, token))
 

@@ -2,7 +2,7 @@
 
 A pass of few rows pays for every operator's call anew, one of many pushes what the backward pass reads out of the caches: a
 ResNet-18's row costs least in passes of some eight, a small network's in much longer ones. Measured in processor time of the thread:
-what else the machine does meanwhile says nothing of the model.
+what else the machine does meanwhile says nothing of the model. On a GPU, by the clock: a pass is over when its gradients have come back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from time import thread_time
+from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from service.errors import WhyserveError
 from service.explain.cancel import Token
+from service.explain.device import CPU, Device
 from service.explain.memory import Saved, rows_within
-from service.explain.subject import PASSES, Subject
+from service.explain.subject import Subject
 from service.explain.trial import with_gradients
 from service.explain.twin import Twin, mixed
 
@@ -60,7 +61,8 @@ def pace_of(subject: Subject, row: Arrays, memory: int, token: Token) -> Pace:
             token.check()
             with_gradients(subject, _repeated(row, rows), _repeated(ran, rows))
 
-        chunk = fastest(run, rows_within(memory, saved.bytes, PASSES[-1]))
+        device = subject.device
+        chunk = fastest(run, rows_within(device.pass_memory(memory), saved.bytes, device.passes[-1]), device)
         return Pace(chunk, _mixed(subject, _repeated(row, chunk), _repeated(ran, chunk)) if saved.bytes >= WEIGHTY else None)
     except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return slow
@@ -72,29 +74,29 @@ def _mixed(subject: Subject, feeds: Arrays, ran: Arrays) -> Twin | None:
     if made is None:
         return None
     tried = replace(subject, mixed=made, segments={})
-    folded, other = (quickest(partial(with_gradients, tried, feeds, ran, form)) for form in ("folded", "mixed"))
+    folded, other = (quickest(partial(with_gradients, tried, feeds, ran, form), subject.device) for form in ("folded", "mixed"))
     return made if other * GAIN <= folded else None
 
 
-def fastest(run: Callable[[int], None], most: int) -> int:
-    """The size among PASSES, at most `most`, at which `run(size)` takes the least time a row."""
+def fastest(run: Callable[[int], None], most: int, device: Device = CPU) -> int:
+    """The size among the device's `passes`, at most `most`, at which `run(size)` takes the least time a row."""
     seconds: dict[int, float] = {}
-    for size in (size for size in PASSES if size <= max(1, most)):
-        seconds[size] = quickest(partial(run, size)) / size
+    for size in (size for size in device.passes if size <= max(1, most)):
+        seconds[size] = quickest(partial(run, size), device) / size
         if len(seconds) > SLOWER and min(list(seconds.values())[-SLOWER:]) > min(seconds.values()):
             break
     return next(size for size, each in seconds.items() if each <= WITHIN * min(seconds.values()))
 
 
-def quickest(run: Callable[[], object]) -> float:
-    """Seconds of this thread that it takes at its quickest."""
-    return min(_timed(run) for _ in range(TURNS))
+def quickest(run: Callable[[], object], device: Device = CPU) -> float:
+    """Seconds that it takes at its quickest: of this thread on the CPU, by the clock on a GPU."""
+    return min(_timed(run, perf_counter if device.on_gpu else thread_time) for _ in range(TURNS))
 
 
-def _timed(run: Callable[[], object]) -> float:
-    started = thread_time()
+def _timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
     run()
-    return thread_time() - started
+    return clock() - started
 
 
 def _repeated(arrays: Arrays, rows: int) -> dict[str, NDArray[Any]]:

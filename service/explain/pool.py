@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.errors import DeadlineExceeded, NotExplainable, Unavailable
+from service.errors import DeadlineExceeded, DeviceMissing, NotExplainable, Unavailable
 from service.explain.endpoint import GRACE, Lost
 from service.explain.explainers import Explainers
 from service.explain.keeper import Bounds, Keeper, has_torch
@@ -29,6 +29,7 @@ from service.telemetry import Metrics
 
 log = logging.getLogger("whyserve.explain")
 __all__ = ["Pool", "has_torch"]
+NO_EXPLAINER = "explanations were to be computed on a GPU that PyTorch can't have (WHYSERVE_DEVICE); the server's log says why"
 
 
 class Pool(Explainers):
@@ -47,12 +48,15 @@ class Pool(Explainers):
         queue: int = 64,
         share: float = 0.5,
         memory_mib: int = 2048,
+        device: str = "cpu",
+        gpu_memory_mib: int = 4096,
         timeout: float = 60.0,
         bounds: Bounds | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         super().__init__(timeout)
         self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
+        self._arguments += ["--device", device, "--gpu-memory-mib", str(gpu_memory_mib)]
         self._arguments += [] if model_name is None else ["--model-name", model_name]
         self._able = has_torch()  # asked once: it looks through the file system
         self._processes = processes
@@ -62,6 +66,8 @@ class Pool(Explainers):
         self._poison = Poison(time.monotonic)
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
+        self._waiting: set[asyncio.Timeout] = set()
+        """For their turn."""
         self._late: set[asyncio.Task[Reply]] = set()
         self._folder: Path | None = None
         self._stopped = False
@@ -82,6 +88,8 @@ class Pool(Explainers):
             queue=settings.explainer_queue,
             share=settings.key_share,
             memory_mib=settings.explainer_memory_mib,
+            device=settings.device,
+            gpu_memory_mib=settings.explainer_gpu_memory_mib,
             bounds=Bounds(settings.explainer_memory_mib * 2**20, settings.explainer_stall),
             timeout=settings.timeout,
             metrics=metrics,
@@ -101,6 +109,8 @@ class Pool(Explainers):
             for i in range(self._processes)
         ]
         self._keeping = [asyncio.create_task(keeper.keep()) for keeper in self._keepers]
+        for keeping in self._keeping:
+            keeping.add_done_callback(self._kept)
 
     async def stop(self) -> None:
         """Ends the processes; explanations that still run are lost."""
@@ -118,6 +128,11 @@ class Pool(Explainers):
         return bool(self._alive())
 
     @property
+    def device_missing(self) -> bool:
+        """Whether no explainer will ever answer, for want of the device that was asked for."""
+        return bool(self._keeping) and all(map(_gave_up, self._keeping))
+
+    @property
     def pending(self) -> int:
         """Messages that wait or run."""
         return len(self._line)
@@ -133,6 +148,8 @@ class Pool(Explainers):
             raise NotExplainable("this server can't explain: the extra 'explain' isn't installed")
         if self._stopped:
             raise Unavailable("the server is stopping")
+        if self.device_missing:
+            raise DeviceMissing(NO_EXPLAINER)
         if message.left <= 0:
             raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
         self._poison.check(message)
@@ -163,7 +180,7 @@ class Pool(Explainers):
         Who asked is answered in time, whatever the process does. It has its place until it says so itself, or is lost: a pass or a
         model's loading may take longer than a short deadline. Raises Lost, DeadlineExceeded, and what was answered.
         """
-        explainer = await self._turns.come(ticket, message, alone=alone)
+        explainer = await self._turn(ticket, message, alone=alone)
         asking = asyncio.create_task(self._measured(explainer, message))
         asking.add_done_callback(lambda _: self._turns.over(explainer, message))  # also of a task that ends before it has begun
         try:
@@ -176,6 +193,24 @@ class Pool(Explainers):
         self._late.add(asking)
         asking.add_done_callback(self._came_late)
         raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
+
+    async def _turn(self, ticket: Ticket, message: Message, *, alone: bool) -> Explainer:
+        """Raises what waiting raises, and DeviceMissing once it turns out that there is nothing to wait for."""
+        try:
+            async with asyncio.timeout(None) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    return await self._turns.come(ticket, message, alone=alone)
+                finally:
+                    self._waiting.discard(waiting)
+        except TimeoutError:
+            raise DeviceMissing(NO_EXPLAINER) from None
+
+    def _kept(self, _: asyncio.Task[None]) -> None:
+        """A keeper has given up, or was stopped."""
+        if self.device_missing:
+            for waiting in self._waiting:
+                waiting.reschedule(asyncio.get_running_loop().time())
 
     async def _measured(self, explainer: Explainer, message: Message) -> Reply:
         mark = explainer.meter.begin(time.monotonic())
@@ -199,3 +234,8 @@ class Pool(Explainers):
 
     def _alive(self) -> list[Explainer]:
         return [keeper.explainer for keeper in self._keepers if keeper.explainer is not None and keeper.explainer.alive]
+
+
+def _gave_up(keeping: asyncio.Task[None]) -> bool:
+    """Whether a keeper has found that no process can have its device: nothing else ends it but being stopped."""
+    return keeping.done() and not keeping.cancelled() and keeping.exception() is None

@@ -9,13 +9,16 @@ import argparse
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from service.explain.isolation import limit_memory, yield_to_server
+from service.errors import DeviceMissing
+from service.explain.isolation import NO_DEVICE, limit_memory, yield_to_server
 
+log = logging.getLogger("whyserve.explainer")
 PASS_SHARE = 16
 """A pass may hold this part of the process's memory budget: the rest is the models' and the allocator's."""
 
@@ -27,6 +30,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model-name", help="name for a single bundle")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; ONNX Runtime always has one")
     parser.add_argument("--memory-mib", type=int, default=2048, help="memory budget")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--gpu-memory-mib", type=int, default=4096, help="share of a GPU's memory")
     parser.add_argument("--max-models", type=int, default=16, help="models held at once")
     parser.add_argument("--max-timeout", type=float, default=60.0, help="seconds of a request that names none")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process to die with")
@@ -47,6 +52,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     import torch
     import uvicorn
 
+    from service.explain.device import choose
     from service.explain.lane import Lane
     from service.explain.loading import load
     from service.explain.shelf import Shelf
@@ -62,9 +68,19 @@ def _serve(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(arguments.threads)
     budget = arguments.memory_mib * 2**20
+    try:
+        device = choose(arguments.device, arguments.gpu_memory_mib * 2**20)
+        device.prepare()
+    except DeviceMissing as error:
+        log.error("no explanations: %s", error)
+        sys.exit(NO_DEVICE)
+    if device.on_gpu:
+        log.info("explanations are computed on %s", device.place)
+    if device.note:
+        log.warning("explanations are computed on the CPU: %s", device.note)
     limit_memory(budget)
     lane = Lane()
-    loading = partial(load, threads=1, memory=budget // PASS_SHARE, lane=lane)
+    loading = partial(load, threads=1, memory=budget // PASS_SHARE, lane=lane, device=device)
     shelf = Shelf(arguments.models, arguments.model_name, loading, arguments.max_models)
     worker = Worker(shelf, lane, budget // PASS_SHARE, arguments.max_timeout)
     worker.warm_up()

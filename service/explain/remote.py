@@ -20,6 +20,7 @@ from service.explain.client import Client
 from service.explain.clock import Clock
 from service.explain.connection import Broken
 from service.explain.endpoint import Endpoint
+from service.explain.isolation import NO_DEVICE
 from service.explain.message import STALLED_HEADER
 from service.explain.work import Meter
 
@@ -32,8 +33,8 @@ START = 120.0
 IDLE = 2.0
 """Seconds that a connection is kept for the next message; uvicorn keeps it for 5."""
 
-End = Literal["died", "hung", "memory"]
-"""Why a process is replaced."""
+End = Literal["died", "hung", "memory", "device"]
+"""Why a process has ended; "device": it can't have the one it is to compute on, nor could another."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +106,10 @@ async def started(command: Sequence[str], socket: Path, environment: Mapping[str
     client = Client(SocketFile(socket), keep=IDLE)
     try:
         explainer = Explainer(process, Endpoint(client), Clock(process.pid))
-        yield explainer if await explainer.becomes_ready() else None
+        ready = await explainer.becomes_ready()
+        if process.returncode == NO_DEVICE:
+            explainer.end = "device"
+        yield explainer if ready or explainer.end else None
     finally:
         client.close()
         await _end(process)

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from service.engine.session import Session
+from service.explain.device import CPU, Device
 from service.explain.inferred import inferred
 
 Array = NDArray[Any]
@@ -31,13 +32,21 @@ class Served:
     size is run batch by batch.
     """
 
-    def __init__(self, model: onnx.ModelProto, at: Sequence[str], also: Sequence[str], show: Sequence[str] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        at: Sequence[str],
+        also: Sequence[str],
+        show: Sequence[str] = (),
+        threads: int = 1,
+        device: Device = CPU,
+    ) -> None:
         outputs = [output.name for output in model.graph.output]
         inner = [name for name in (*at, *show) if name not in outputs]
         graph = inferred(model)
         known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-        self._whole = _session(_showing(model, inner, known), threads)
-        self._tail = _session(_behind(model, [*at, *also], [*outputs, *show], known), threads) if at else self._whole
+        self._whole = _session(_showing(model, inner, known), threads, device)
+        self._tail = _session(_behind(model, [*at, *also], [*outputs, *show], known), threads, device) if at else self._whole
         self.outputs = tuple(outputs)
         self.inputs = self._whole.inputs
         self.bytes_a_row = _widest(graph) * 2
@@ -95,11 +104,11 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     return names - {""}
 
 
-def _session(model: onnx.ModelProto, threads: int) -> Session:
+def _session(model: onnx.ModelProto, threads: int, device: Device) -> Session:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save_model(model, path)
-        return Session(path, device="cpu", threads=threads)
+        return Session(path, device.served, threads, device.gpu, buffers=False)
 
 
 def _widest(graph: onnx.GraphProto) -> int:

@@ -27,6 +27,10 @@ class TwinStatus(BaseModel):
     """Methods that this twin can't carry although it passes gradients, with the reason: layers that its graph has lost."""
     straight_through: tuple[str, ...] = ()
     """Operators that round, whose gradient is taken as if they didn't."""
+    device: str = "cpu"
+    """Where the twin computes."""
+    device_note: str = ""
+    """Why it doesn't on the GPU, where that was to be expected."""
 
     @property
     def usable(self) -> bool:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.explain.device import CPU, CPU_PASSES, Device
 from service.explain.lane import Lane
 from service.explain.passes import Passes
 from service.explain.served import Served
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from service.explain.course import Course
 
 Arrays = Mapping[str, NDArray[Any]]
-PASSES = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Rows of gradients that a pass may have: of one explanation, or of several where a small network's calls cost more than its rows."""
 Form = Literal["folded", "faithful", "mixed"]
 DEFAULT_MEMORY = 64 * 2**20
 
@@ -47,7 +46,7 @@ class Subject:
     weights: frozenset[int]
     """Storages of the twin's parameters."""
     segments: dict[tuple[Form, tuple[str, ...]], Segment]
-    chunk: int = PASSES[-1]
+    chunk: int = CPU_PASSES[-1]
     """Rows of gradients at which a pass is fastest here."""
     row_bytes: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
     """What autograd keeps of a row, by the shapes of attributed tensors and `others`, as far as seen."""
@@ -61,6 +60,8 @@ class Subject:
     """How its gradients turn on the way from the baseline to typical instances."""
     reference: Arrays = field(default_factory=lambda: MappingProxyType({}))
     """The bundle's reference set, (R, ..) by input."""
+    device: Device = CPU
+    """Where its twin computes."""
 
     @property
     def outputs(self) -> tuple[str, ...]:

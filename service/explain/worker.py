@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("whyserve.explainer")
 Result = TypeVar("Result")
 CLIENT_GONE = 499
+MEMORY_SETTINGS = "WHYSERVE_EXPLAINER_MEMORY_MIB, on a GPU WHYSERVE_EXPLAINER_GPU_MEMORY_MIB"
 AT_ONCE = 8
 """Requests worked on side by side; the others wait."""
 TIDY = 2.0
@@ -210,7 +211,7 @@ def _answering(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
             if _out_of_memory(error):
-                return _failed(TooLarge("this explanation needs more memory than an explainer has (WHYSERVE_EXPLAINER_MEMORY_MIB)"))
+                return _failed(TooLarge(f"this explanation needs more memory than an explainer has ({MEMORY_SETTINGS})"))
             log.exception("explanation failed")
             return _failed(WhyserveError("the explanation failed; the server's log says why"))
 
@@ -224,4 +225,6 @@ def _failed(error: WhyserveError) -> Response:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    """torch has no class for it on the CPU, and CUDA's libraries have words of their own."""
+    words = ("allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(each in str(error) for each in words))

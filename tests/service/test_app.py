@@ -9,7 +9,7 @@ import pytest
 from support import MODELS, serving
 
 from service.app import create_app
-from service.engine.providers import DeviceMissing
+from service.errors import DeviceMissing
 from service.repository.bundle import BadBundle
 from service.settings import BadSetting, Settings
 

@@ -31,7 +31,7 @@ def run(case: Case) -> Found:
     relu = parameters.relu if isinstance(parameters, GradCamParameters) else True
     captum = LayerGradCam(hooked, layer)
     found = without_noise(lambda: captum.attribute(problem.of_active(case.point), None, problem.arguments, relu_attributions=relu))
-    maps = found.detach()  # (1, 1, spatial..)
+    maps = found.detach().cpu()  # (1, 1, spatial..)
     enlarged, skipped = {}, []
     for place in problem.active:
         entry, shape = inputs[problem.names[place]], problem.shapes[place]

@@ -176,7 +176,7 @@ def _captum(place: _Place) -> Any:
 
 def _row(result: Any) -> Array:
     (tensor,) = result if isinstance(result, tuple) else (result,)
-    return np.asarray(tensor.detach()[0].numpy())
+    return np.asarray(tensor.detach()[0].cpu().numpy())
 
 
 @contextlib.contextmanager

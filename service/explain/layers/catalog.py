@@ -90,12 +90,16 @@ def cut_at(subject: Subject, layer: Layer, outputs: Sequence[str]) -> bool:
 def hearing(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
     """What each of these modules gives in the passes inside; no hook outlives the block."""
     heard: dict[str, Any] = {}
-    handles = [m.register_forward_hook(lambda _m, _i, out, key=key: heard.__setitem__(key, out)) for key, m in modules.items()]
+    handles = [m.register_forward_hook(lambda _m, _i, out, key=key: heard.__setitem__(key, _on_host(out))) for key, m in modules.items()]
     try:
         yield heard
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _on_host(output: Any) -> Any:
+    return output.cpu() if isinstance(output, Tensor) else output
 
 
 # ------------------------------------------------------------------------------------------------------ what is a layer

@@ -50,7 +50,7 @@ def _weight(subject: Subject, layer: Layer) -> Tensor | None:
 
 def _laid_out(subject: Subject, layer: Layer, weight: Tensor) -> tuple[Array, list[str]]:
     """(units, channels, ..) of a convolution; of a linear layer (units, inputs), or as the picture where it looks at all of one."""
-    array = weight.detach().float().numpy()
+    array = weight.detach().cpu().float().numpy()
     if layer.kind == "convolution":
         places = ["time"] if array.ndim == 3 else ["depth", "height", "width"][-(array.ndim - 2) :]
         if isinstance(module_of(subject, layer), _TRANSPOSED):

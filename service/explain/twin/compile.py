@@ -15,7 +15,7 @@ from torch import nn
 from service.explain.twin import fallback
 from service.explain.twin.dtypes import as_torch
 from service.explain.twin.graph import Graph, Kind, Node
-from service.explain.twin.program import Compute, Program, Scope, Step, Value, plan
+from service.explain.twin.program import Compute, Place, Program, Scope, Step, Value, plan
 from service.explain.twin.registry import OPERATORS, Bound, Dynamic, Operator
 from service.explain.twin.widen import widened
 
@@ -37,6 +37,8 @@ class Compiled:
     reused: frozenset[str]
     kinds: Mapping[str, Kind]
     """What is known of the outputs."""
+    place: Place | None = None
+    """The device that it lies on; None: the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Body:
 
     def __call__(self, inputs: Sequence[Value], scope: Scope) -> list[Value]:
         outer = [scope.values[name] for name in self.program.inputs[len(inputs) :]]
-        return self.program.run([*inputs, *outer], self.constants, scope.modules)
+        return self.program.run([*inputs, *outer], self.constants, scope.modules, scope.place)
 
 
 def compile_graph(graph: Graph, *, numpy: bool = True) -> Compiled:

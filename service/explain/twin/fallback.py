@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 from onnx.reference import ReferenceEvaluator
+from torch import Tensor
 
 from service.explain.twin.dtypes import as_numpy, as_torch
 from service.explain.twin.graph import Kind, Node
@@ -26,6 +27,8 @@ def evaluator(node: Node, opsets: Mapping[str, int], known: Mapping[str, Kind]) 
     def compute(values: Sequence[Any]) -> tuple[Any, ...]:
         feeds = {name: as_numpy(value, known.get(name, Kind()).element) for name, value in zip(node.inputs, values, strict=True) if name}
         results = iter(reference.run(None, feeds, attributes={}))
-        return tuple(as_torch(next(results)) if name else None for name in node.outputs)
+        outputs = tuple(as_torch(next(results)) if name else None for name in node.outputs)
+        device = next((v.device for v in values if isinstance(v, Tensor) and v.device.type != "cpu"), None)
+        return outputs if device is None else tuple(o.to(device) if isinstance(o, Tensor) else o for o in outputs)
 
     return compute

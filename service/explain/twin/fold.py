@@ -40,7 +40,8 @@ def fold(twin: Twin) -> Twin:
         modules[before.module] = _fused(modules[before.module], modules.pop(step.module))
         # The convolution now gives what the normalization gave, under its name.
         steps[at] = replace(before, node=replace(before.node, outputs=step.node.outputs[:1]))
-    narrow = {name: Narrow(module) for name, module in modules.items() if is_narrow(module)}
+    on_host = compiled.place is None  # its blocks spare a processor's caches
+    narrow = {name: Narrow(module) for name, module in modules.items() if on_host and is_narrow(module)}
     return Twin(replace(compiled, steps=tuple(steps), modules={**modules, **narrow}))
 
 

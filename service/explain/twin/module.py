@@ -141,7 +141,11 @@ class Twin(nn.Module):
         if len(inputs) != len(program.inputs):
             raise TypeError(f"expected {len(program.inputs)} inputs ({', '.join(program.inputs)}), got {len(inputs)}")
         constants = {name: self._buffers[buffer] for name, buffer in self._buffer_by_constant.items()} | self._other_constants
-        return program.run([as_torch(i) for i in inputs], constants, {**self._modules, **(modules or {})})
+        given, found = [as_torch(i) for i in inputs], {**self._modules, **(modules or {})}
+        place = self.compiled.place
+        if place is None:
+            return program.run(given, constants, found)
+        return [place.back(value) for value in program.run([place.entered(value) for value in given], constants, found, place)]
 
     def _plan(self, inputs: Sequence[str], outputs: Sequence[str], sources: Sequence[str]) -> Program:
         extra = tuple(name for name in sources if name not in inputs)

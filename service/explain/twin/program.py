@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -20,6 +20,8 @@ class Scope:
 
     values: Mapping[str, Value]
     modules: Mapping[str, nn.Module | None]
+    place: Place | None = None
+    """Where it is computed; None: where the values are."""
 
 
 Compute = Callable[[Sequence[Value], Scope], tuple[Value, ...]]
@@ -47,6 +49,19 @@ class Step:
         return (frozenset(self.inputs) | self.node.captures) - {""}
 
 
+class Place(Protocol):
+    """A device that a run computes on."""
+
+    def given(self, step: Step, values: Sequence[Value]) -> Sequence[Value]:
+        """The step's inputs, moved to where it takes them."""
+
+    def entered(self, value: Value) -> Value:
+        """An input of the run, where it begins."""
+
+    def back(self, value: Value) -> Value:
+        """A value on the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """Steps from some tensors to others, in order; `last_use[i]` are the values that nothing after step i reads."""
@@ -61,16 +76,23 @@ class Program:
     def unsupported(self) -> tuple[Step, ...]:
         return tuple(s for s in self.steps if s.compute is None)
 
-    def run(self, inputs: Sequence[Value], constants: Mapping[str, Value], modules: Mapping[str, nn.Module | None]) -> list[Value]:
+    def run(
+        self,
+        inputs: Sequence[Value],
+        constants: Mapping[str, Value],
+        modules: Mapping[str, nn.Module | None],
+        place: Place | None = None,
+    ) -> list[Value]:
         """The outputs' values; `inputs` in the order of `self.inputs`."""
         values: dict[str, Value] = {"": None}
         for name in self.constants:
             values[name] = constants[name]
         values.update(zip(self.inputs, inputs, strict=True))
-        scope = Scope(values, modules)
+        scope = Scope(values, modules, place)
         for step, forget in zip(self.steps, self.last_use, strict=True):
             assert step.compute is not None  # a program with unsupported steps is refused before it runs
-            results = step.compute([values[n] for n in step.inputs], scope)
+            given: Sequence[Value] = [values[n] for n in step.inputs]
+            results = step.compute(given if place is None else place.given(step, given), scope)
             values.update((name, value) for name, value in zip(step.node.outputs, results, strict=False) if name)
             for name in forget:
                 values.pop(name, None)

@@ -3,7 +3,8 @@
 import onnxruntime
 import pytest
 
-from service.engine.providers import DeviceMissing, Gpu, choose_providers, cuda_options
+from service.engine.providers import Gpu, choose_providers, cuda_options
+from service.errors import DeviceMissing
 
 
 @pytest.fixture

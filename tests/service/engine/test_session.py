@@ -8,10 +8,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from service.engine.providers import DeviceMissing
 from service.engine.running import TensorInfo
 from service.engine.session import Session
-from service.errors import BadBundle, BadInput, ModelFailed
+from service.errors import BadBundle, BadInput, DeviceMissing, ModelFailed
 
 
 def save_model(folder: Path, nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> Path:

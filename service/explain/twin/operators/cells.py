@@ -119,7 +119,7 @@ def run(
 ) -> tuple[Tensor, ...]:
     """A recurrent node: Y and the last states, laid out as the node's `layout` says. `weights`: W, R, B and perhaps P."""
     x = X.transpose(0, 1) if spec.batch_first else X  # (T, N, I)
-    lengths = torch.full((x.shape[1],), x.shape[0], device=x.device) if sequence_lens is None else sequence_lens.long()
+    lengths = torch.full((x.shape[1],), x.shape[0], device=x.device) if sequence_lens is None else sequence_lens.to(x.device).long()
     start = [None if s is None else s.transpose(0, 1) if spec.batch_first else s for s in initial]
     zeros = x.new_zeros(x.shape[1], spec.hidden)
     runs = [

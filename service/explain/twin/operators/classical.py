@@ -49,7 +49,7 @@ def Imputer(
     replaced_value_int64: int = 0,
 ) -> Tensor:
     if not X.is_floating_point():
-        return torch.where(X == replaced_value_int64, torch.tensor(imputed_value_int64s), X)
+        return torch.where(X == replaced_value_int64, torch.tensor(imputed_value_int64s, device=X.device), X)
     missing = X.isnan() if np.isnan(replaced_value_float) else torch.eq(X, replaced_value_float)
     return torch.where(missing, _row(imputed_value_floats, X), X)
 
@@ -80,7 +80,7 @@ def LinearClassifier(
         raise NotImplementedError("LinearClassifier with one row of coefficients for two classes")
     scores = _scores(X, coefficients, intercepts, len(labels))
     chosen = scores.detach().argmax(1)
-    named = torch.tensor(labels)[chosen] if classlabels_ints else np.asarray(labels, object)[chosen.cpu().numpy()]
+    named = torch.tensor(labels, device=X.device)[chosen] if classlabels_ints else np.asarray(labels, object)[chosen.cpu().numpy()]
     return named, _transformed(scores, post_transform)
 
 

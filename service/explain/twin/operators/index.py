@@ -121,10 +121,10 @@ def Unique(X: Tensor, *, axis: int | None = None, sorted: int = 1, outputs: int 
     flat = X.reshape(-1) if axis is None else X
     _, inverse, counts = torch.unique(flat, return_inverse=True, return_counts=True, dim=0 if axis is None else axis)
     size = inverse.numel()
-    first = torch.full((counts.numel(),), size, dtype=torch.long).scatter_reduce(0, inverse, torch.arange(size), "amin")
+    first = torch.full_like(counts, size).scatter_reduce(0, inverse, torch.arange(size, device=X.device), "amin")
     if not sorted:
         order = torch.argsort(first)
-        rank = torch.empty_like(order).scatter(0, order, torch.arange(order.numel()))
+        rank = torch.empty_like(order).scatter(0, order, torch.arange(order.numel(), device=X.device))
         first, counts, inverse = first[order], counts[order], rank[inverse]
     # Gathered, since torch.unique passes no gradient to the values.
     return (flat.index_select(axis or 0, first), first, inverse, counts)[:outputs]

@@ -97,9 +97,7 @@ def _slice(data: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Seque
         else:  # torch steps forwards only
             # An end before the first element (below -size) means down to it and including it: None, as Python has it.
             stop = None if end < -size else end
-            places = torch.arange(size, device=data.device)[
-                torch.tensor(list(range(*slice(start, stop, step).indices(size))), dtype=torch.long)
-            ]
+            places = torch.tensor(list(range(*slice(start, stop, step).indices(size))), dtype=torch.long, device=data.device)
             data = data.index_select(axis, places)
     return data
 

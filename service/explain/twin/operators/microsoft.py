@@ -91,7 +91,7 @@ def _unpacked(B: Tensor, scales: Tensor, zero_points: Tensor | None, K: int, N: 
     blocks = -(-K // block_size)
     values = _numbers(B.reshape(N, blocks, -1), bits)[..., :block_size]  # (N, blocks, block_size)
     if zero_points is None:
-        zeros = torch.full((N, blocks), float(1 << (bits - 1)))
+        zeros = torch.full((N, blocks), float(1 << (bits - 1)), device=B.device)
     elif zero_points.is_floating_point():
         zeros = zero_points.reshape(N, blocks)
     else:
@@ -134,7 +134,7 @@ def EmbedLayerNormalization(
     if segment_embedding is not None and segment_ids is not None:
         total = total + segment_embedding[segment_ids.long()]
     (normalised,) = LayerNormalization(total, gamma, beta, epsilon=epsilon)
-    lengths = torch.zeros(len(input_ids), dtype=torch.int32) if mask is None else mask.sum(1).to(torch.int32)
+    lengths = torch.zeros(len(input_ids), dtype=torch.int32, device=input_ids.device) if mask is None else mask.sum(1).to(torch.int32)
     return (normalised, lengths, total)[:outputs]
 
 

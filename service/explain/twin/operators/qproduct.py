@@ -25,7 +25,7 @@ def _integers(x: Tensor, *sources: Tensor) -> Tensor:
 
 @operator
 def MatMulInteger(A: Tensor, B: Tensor, a_zero_point: Tensor | None = None, b_zero_point: Tensor | None = None) -> Tensor:
-    one = torch.ones((), dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64, device=A.device)
     a = real(A, one, None if a_zero_point is None else _rows(a_zero_point, A), -2)
     return _integers(torch.matmul(a, real(B, one, b_zero_point, -1)), A, B)
 
@@ -49,7 +49,7 @@ def ConvInteger(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    one = torch.ones((), dtype=torch.float64)
+    one = torch.ones((), dtype=torch.float64, device=x.device)
     a, b = real(x, one, x_zero_point), real(w, one, w_zero_point, 0)
     how = {"auto_pad": auto_pad, "dilations": dilations, "group": group, "pads": pads, "strides": strides}
     return _integers(Conv(a, b, **how), x, w)  # type: ignore[arg-type]

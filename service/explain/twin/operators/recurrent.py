@@ -7,6 +7,7 @@ linear_before_reset = 0, clips, peepholes, other activations) is the written-out
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -130,15 +131,16 @@ class _Call:
         if lengths is not None and bool((lengths <= 0).any()):
             raise ValueError("sequence_lens must be at least 1")
         if self.spec.directions is Directions.REVERSE:
-            x = x.flip(0) if lengths is None else reverse_by_length(x, lengths)
+            x = x.flip(0) if lengths is None else reverse_by_length(x, lengths.to(x.device))
         state = self._state(x, initial_h, initial_c)
-        if lengths is None:
-            y, last = module(x, state)
-        else:
-            packed, last = module(pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False), state)
-            y, _ = pad_packed_sequence(packed, total_length=time)
+        with _differentiable(x):
+            if lengths is None:
+                y, last = module(x, state)
+            else:
+                packed, last = module(pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False), state)
+                y, _ = pad_packed_sequence(packed, total_length=time)
         if self.spec.directions is Directions.REVERSE:
-            y = y.flip(0) if lengths is None else reverse_by_length(y, lengths)
+            y = y.flip(0) if lengths is None else reverse_by_length(y, lengths.to(y.device))
         y = y.reshape(time, rows, self.spec.directions.count, -1).transpose(1, 2)  # (T, D, N, H)
         states = last if self.has_cell else (last,)
         return cells.laid_out(self.spec, y, states)
@@ -149,6 +151,11 @@ class _Call:
         zeros = x.new_zeros(self.spec.directions.count, x.shape[1], self.spec.hidden)
         h, c = (zeros if s is None else s.transpose(0, 1) if self.spec.batch_first else s for s in (initial_h, initial_c))
         return (h, c) if self.has_cell else h
+
+
+def _differentiable(x: Tensor) -> AbstractContextManager[None]:
+    """cuDNN's recurrent kernels have no pass backward in evaluation mode: on CUDA torch's own compute it."""
+    return torch.backends.cudnn.flags(enabled=False) if x.is_cuda else nullcontext()
 
 
 def _module(

@@ -45,7 +45,7 @@ def _extremum(function: Callable[..., Tensor], x: Tensor, axes: tuple[int, ...],
         return function(x, axes, keep)
     shape = x.sum(axes, keep).shape
     if x.dtype == torch.bool:
-        return torch.full(shape, not least)
+        return x.new_full(shape, not least)
     if x.is_floating_point():
         return x.new_full(shape, float("-inf" if least else "inf"))
     return x.new_full(shape, torch.iinfo(x.dtype).min if least else torch.iinfo(x.dtype).max)

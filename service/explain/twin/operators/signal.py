@@ -75,9 +75,9 @@ def Col2Im(
     places = torch.zeros((1,) * (2 * rank), dtype=torch.long, device=input.device)  # (block.., blocks..)
     for d in range(rank):
         count = (padded[d] - dilations[d] * (block[d] - 1) - 1) // strides[d] + 1
-        within = (torch.arange(block[d]) * dilations[d]).reshape(-1, *(1,) * (2 * rank - 1 - d))
-        start = (torch.arange(count) * strides[d]).reshape(-1, *(1,) * (rank - 1 - d))
-        places = places * padded[d] + (within + start).to(input.device)
+        within = (torch.arange(block[d], device=input.device) * dilations[d]).reshape(-1, *(1,) * (2 * rank - 1 - d))
+        start = (torch.arange(count, device=input.device) * strides[d]).reshape(-1, *(1,) * (rank - 1 - d))
+        places = places * padded[d] + within + start
     columns = input.reshape(input.shape[0], -1, places.numel())  # (N, C, block elements * blocks)
     canvas = columns.new_zeros(*columns.shape[:2], math.prod(padded))
     full = canvas.index_add(2, places.reshape(-1), columns).reshape(*columns.shape[:2], *padded)
@@ -114,7 +114,7 @@ def TensorScatter(
     """Each row's update written into its cache from its own place on; `circular` goes on at the beginning."""
     axis %= past_cache.dim()
     rows, steps = update.shape[0], update.shape[axis]
-    start = torch.zeros(rows, dtype=torch.long) if write_indices is None else write_indices.long()
+    start = torch.zeros(rows, dtype=torch.long, device=update.device) if write_indices is None else write_indices.long()
     places = start.unsqueeze(1) + torch.arange(steps, device=update.device)  # (N, S)
     places = places % past_cache.shape[axis] if mode == "circular" else places
     shape = [rows, *(1,) * (axis - 1), steps, *(1,) * (update.dim() - 1 - axis)]

@@ -50,7 +50,8 @@ def EyeLike(input: Tensor, *, dtype: int | None = None, k: int = 0) -> Tensor:
     return diagonal.to(device=input.device, dtype=kind)
 
 
-# Random numbers are drawn anew at each pass, as the specification says; a graph that holds them has no parity.
+# Random numbers are drawn anew at each pass, as the specification says; a graph that holds them has no parity. On the host, so that a
+# seed means the same on every device.
 
 
 def _generator(seed: float | None) -> torch.Generator | None:
@@ -69,7 +70,7 @@ def RandomNormalLike(
     input: Tensor, *, dtype: int | None = None, mean: float = 0.0, scale: float = 1.0, seed: float | None = None
 ) -> Tensor:
     kind = input.dtype if dtype is None else torch_dtype(dtype)
-    return mean + scale * torch.randn(input.shape, dtype=kind, generator=_generator(seed))
+    return mean + scale * torch.randn(input.shape, dtype=kind, generator=_generator(seed)).to(input.device)
 
 
 @operator
@@ -82,4 +83,4 @@ def RandomUniform(
 @operator
 def RandomUniformLike(input: Tensor, *, dtype: int | None = None, high: float = 1.0, low: float = 0.0, seed: float | None = None) -> Tensor:
     kind = input.dtype if dtype is None else torch_dtype(dtype)
-    return low + (high - low) * torch.rand(input.shape, dtype=kind, generator=_generator(seed))
+    return low + (high - low) * torch.rand(input.shape, dtype=kind, generator=_generator(seed)).to(input.device)
