@@ -31,7 +31,7 @@ WASTE = 2.0
 """Rows by cutting pieces for a row that was missing at first."""
 MOST_CALLS = 32.0
 REMEMBERED = 64
-"""Distances asked for."""
+"""Goals whose pieces are kept: an explanation of a small network takes not much longer than finding them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +44,8 @@ class Course:
     """(R,): from the integral, relative (L2), of R typical instances with one piece in all; falls as the number of pieces grows."""
     call: float = 0.0
     """What a pass costs whatever its rows, in rows."""
-    _known: dict[float, int] = field(default_factory=dict, init=False, repr=False)
-    """The cheapest number of pieces, by the distance to reach, of those asked for last."""
+    _known: dict[tuple[float, int], Places] = field(default_factory=dict, init=False, repr=False)
+    """What `cuts` gave, by what it was asked."""
 
     @classmethod
     def of(cls, described: object, turns: Sequence[Array], call: float = 0.0) -> Course:
@@ -59,15 +59,15 @@ class Course:
         return cls(described, density, np.sqrt((rates / np.maximum(share, 1e-3) ** 2 / 12).mean(1)), call)
 
     def cuts(self, spread: float, most: int) -> Places:
-        """Pieces that reach this relative distance from the integral at the least cost to be expected."""
-        return cuts_by_density(self.density, min(self._cheapest(spread), most))
-
-    def _cheapest(self, spread: float) -> int:
-        if spread not in self._known:
+        """Pieces that reach this relative distance from the integral at the least cost to be expected; to be read only."""
+        asked = (spread, most)
+        if asked not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[spread] = _cheapest(self.distances / spread, self.call)
-        return self._known[spread]
+            cuts = cuts_by_density(self.density, min(_cheapest(self.distances / spread, self.call), most))
+            cuts.flags.writeable = False  # every explanation with this goal gets the same array
+            self._known[asked] = cuts
+        return self._known[asked]
 
 
 def turns(vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Array:

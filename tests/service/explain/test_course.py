@@ -42,6 +42,19 @@ def test_pieces_stay_within_what_is_allowed() -> None:
     assert len(course.cuts(1e9, 3)) - 1 == 3
 
 
+def test_pieces_asked_for_in_turns_are_those_of_a_course_that_was_never_asked() -> None:
+    seen = [turns(kinks(seed, 0.0, 1.0)) for seed in range(4)]
+    course = Course.of("zeros", seen)
+    for spread, most in [(0.03, 512), (0.015, 512), (0.03, 7)] * 2:
+        np.testing.assert_array_equal(course.cuts(spread, most), Course.of("zeros", seen).cuts(spread, most))
+
+
+def test_no_explanation_changes_the_pieces_of_the_next() -> None:
+    cuts = Course.of("zeros", [turns(kinks(1, 0.0, 1.0))]).cuts(0.03, 512)
+    with pytest.raises(ValueError, match="read-only"):
+        cuts[0] = 0.5
+
+
 def test_straight_lines_take_the_fewest_evenly() -> None:
     np.testing.assert_allclose(Course.of("zeros", [turns(np.ones((CELLS, 3), np.float32))]).cuts(0.1, 512), np.linspace(0, 1, FEWEST + 1))
 
