@@ -66,8 +66,6 @@ class Pool(Explainers):
         self._poison = Poison(time.monotonic)
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
-        self._waiting: set[asyncio.Timeout] = set()
-        """For their turn."""
         self._late: set[asyncio.Task[Reply]] = set()
         self._folder: Path | None = None
         self._stopped = False
@@ -180,7 +178,7 @@ class Pool(Explainers):
         Who asked is answered in time, whatever the process does. It has its place until it says so itself, or is lost: a pass or a
         model's loading may take longer than a short deadline. Raises Lost, DeadlineExceeded, and what was answered.
         """
-        explainer = await self._turn(ticket, message, alone=alone)
+        explainer = await self._turns.come(ticket, message, alone=alone)
         asking = asyncio.create_task(self._measured(explainer, message))
         asking.add_done_callback(lambda _: self._turns.over(explainer, message))  # also of a task that ends before it has begun
         try:
@@ -194,23 +192,10 @@ class Pool(Explainers):
         asking.add_done_callback(self._came_late)
         raise DeadlineExceeded("no explanation in time (parameter 'timeout')")
 
-    async def _turn(self, ticket: Ticket, message: Message, *, alone: bool) -> Explainer:
-        """Raises what waiting raises, and DeviceMissing once it turns out that there is nothing to wait for."""
-        try:
-            async with asyncio.timeout(None) as waiting:
-                self._waiting.add(waiting)
-                try:
-                    return await self._turns.come(ticket, message, alone=alone)
-                finally:
-                    self._waiting.discard(waiting)
-        except TimeoutError:
-            raise DeviceMissing(NO_EXPLAINER) from None
-
     def _kept(self, _: asyncio.Task[None]) -> None:
         """A keeper has given up, or was stopped."""
         if self.device_missing:
-            for waiting in self._waiting:
-                waiting.reschedule(asyncio.get_running_loop().time())
+            self._turns.give_up(DeviceMissing(NO_EXPLAINER))
 
     async def _measured(self, explainer: Explainer, message: Message) -> Reply:
         mark = explainer.meter.begin(time.monotonic())

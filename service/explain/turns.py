@@ -35,7 +35,7 @@ class Turns:
 
     async def come(self, ticket: Ticket, message: Message, *, alone: bool = False) -> Explainer:
         """Waits for a place, at an explainer that does nothing else where it is to be `alone`; whoever gets it says when it is
-        `over`. Raises DeadlineExceeded.
+        `over`. Raises DeadlineExceeded, and what `give_up` was told.
 
         Once a ticket has come it runs, also where its asker leaves in that very moment. Whoever leaves takes the ticket out of
         the line and calls the next.
@@ -47,7 +47,9 @@ class Turns:
             async with asyncio.timeout(max(message.left, 0)):
                 return await turn
         except (TimeoutError, asyncio.CancelledError) as end:
-            if turn.done() and not turn.cancelled():  # the place came together with the deadline, or the hang-up
+            if (
+                turn.done() and not turn.cancelled() and turn.exception() is None
+            ):  # the place came together with the deadline, or the hang-up
                 self.over(turn.result(), message)
             if isinstance(end, TimeoutError):
                 raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None
@@ -62,6 +64,12 @@ class Turns:
         explainer.alone = False
         explainer.models[message.model, message.version] -= 1
         self.call()
+
+    def give_up(self, why: Exception) -> None:
+        """There will be no explainer any more: nobody need wait on."""
+        for waiting in self._waiting.values():
+            if not waiting.turn.done():
+                waiting.turn.set_exception(why)
 
     def call(self) -> None:
         """Gives their turn to those who stand first, as long as there is room for them."""
@@ -88,7 +96,7 @@ class Turns:
         if ticket is None or ticket not in self._waiting:
             return None
         waiting = self._waiting[ticket]
-        if waiting.turn.cancelled():
+        if waiting.turn.done():
             return None  # its asker has been told to leave, and hasn't run since: it calls the next
         explainer = self._choose(waiting)
         return None if explainer is None else (ticket, explainer)

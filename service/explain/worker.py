@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.codecs.v2 import InferRequest, decode_request, encode_response
+from service.engine.session import OutOfMemory
 from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
@@ -204,14 +205,14 @@ def _answering(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[
         try:
             return await endpoint(request)
         except WhyserveError as error:
-            return _failed(error)
+            return _failed(_too_large() if _out_of_memory(error) else error)
         except TimeUp:
             return _failed(DeadlineExceeded("no explanation in time (parameter 'timeout')"))
         except Cancelled:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
             if _out_of_memory(error):
-                return _failed(TooLarge(f"this explanation needs more memory than an explainer has ({MEMORY_SETTINGS})"))
+                return _failed(_too_large())
             log.exception("explanation failed")
             return _failed(WhyserveError("the explanation failed; the server's log says why"))
 
@@ -224,7 +225,11 @@ def _failed(error: WhyserveError) -> Response:
     return Response(body, error.status, headers, "application/json")
 
 
+def _too_large() -> TooLarge:
+    return TooLarge(f"this explanation needs more memory than an explainer has ({MEMORY_SETTINGS})")
+
+
 def _out_of_memory(error: Exception) -> bool:
-    """torch has no class for it on the CPU, and CUDA's libraries have words of their own."""
+    """The served model's or the twin's: torch has no class for it on the CPU, and CUDA's libraries have words of their own."""
     words = ("allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(each in str(error) for each in words))
+    return isinstance(error, MemoryError | OutOfMemory) or (isinstance(error, RuntimeError) and any(each in str(error) for each in words))

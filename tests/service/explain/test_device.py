@@ -15,6 +15,7 @@ import torch
 from device_played import DEVICE, playing
 
 from service.engine.providers import CUDA, Gpu
+from service.engine.session import OutOfMemory
 from service.errors import DeviceMissing
 from service.explain import device as devices
 from service.explain.cancel import Token
@@ -182,6 +183,7 @@ def _model(subject: Subject) -> onnx.ModelProto:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OutOfMemory("the model failed on this input: out of memory"),
     ],
 )
 def test_a_gpu_without_room_is_told_as_a_processor_without_room(error: Exception) -> None:

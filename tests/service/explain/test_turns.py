@@ -169,6 +169,17 @@ async def test_asynchronous_ones_leave_half_of_the_places():
     assert (one.taken, one.patient) == (JOBS, PATIENT)
 
 
+async def test_all_who_wait_are_told_that_nobody_will_come():
+    queue = Queue()
+    waits = [queue.comes(message()), queue.comes(message(interactive=False))]
+    await settled()
+    queue.turns.give_up(Unavailable("none"))
+    for each in waits:
+        with pytest.raises(Unavailable, match="none"):
+            await each
+    assert len(queue.line) == 0
+
+
 async def test_nobody_passes_an_asynchronous_one_that_is_to_be_alone():
     one = explainer()
     queue = Queue(one)
