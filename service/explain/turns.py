@@ -47,9 +47,8 @@ class Turns:
             async with asyncio.timeout(max(message.left, 0)):
                 return await turn
         except (TimeoutError, asyncio.CancelledError) as end:
-            if (
-                turn.done() and not turn.cancelled() and turn.exception() is None
-            ):  # the place came together with the deadline, or the hang-up
+            # The place may have come together with the deadline, or the hang-up.
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.over(turn.result(), message)
             if isinstance(end, TimeoutError):
                 raise DeadlineExceeded("no explainer was free in time (parameter 'timeout')") from None

@@ -170,7 +170,9 @@ async def test_asynchronous_ones_leave_half_of_the_places():
 
 
 async def test_all_who_wait_are_told_that_nobody_will_come():
-    queue = Queue()
+    one = explainer()
+    queue = Queue(one)
+    await queue.full(one)
     waits = [queue.comes(message()), queue.comes(message(interactive=False))]
     await settled()
     queue.turns.give_up(Unavailable("none"))
