@@ -8,7 +8,7 @@ fastest here. `python -m bench.captum --digits 10 --pictures 1` for a quick look
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -57,24 +57,29 @@ def effort_for(one: Contestant) -> Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One instance, four ways: seconds and what came out."""
+class Found:
+    """One way of explaining one instance."""
 
-    steps: int
-    """Captum's smallest."""
-    reached: bool
-    ours: float
-    coarse: float
-    smallest: float
-    default: float
+    by: str
+    seconds: float
     rows: int
-    coarse_rows: int
-    told: list[float]
-    """The `integration_error` of ours and of ours for completeness alone."""
-    errors: list[float]
-    """Completeness of ours, coarse, smallest, default."""
-    distances: list[float] | None
-    """From the converged reference, relative L2."""
+    error: float
+    """Completeness."""
+    distance: float | None
+    """From the converged reference, relative L2; None where that isn't known."""
+    told: float | None = None
+    """The same as the answer has it: `integration_error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One instance."""
+
+    ours: tuple[Found, ...]
+    smallest: Found
+    """Captum at the smallest steps that reach the tolerance, where any do."""
+    default: Found
+    reached: bool
 
 
 def report(digits: int = 100, pictures: int = 4) -> str:
@@ -95,25 +100,21 @@ of one where (a) is {_LONG} steps or more. Ratios: median (quartiles)."""
 def _times(runs: dict[str, list[Run]]) -> str:
     rows = []
     for name, done in runs.items():
-        captum = [
-            f"{median(r.smallest for r in done) * 1e3:.4g} ({median(r.steps for r in done):g})",
-            f"{median(r.default for r in done) * 1e3:.4g}",
-        ]
-        for what, seconds, count in (
-            ("default", [r.ours for r in done], median(r.rows for r in done)),
-            ("completeness alone", [r.coarse for r in done], median(r.coarse_rows for r in done)),
-        ):
+        smallest, default = [r.smallest for r in done], [r.default for r in done]
+        captum = (f"{_median(smallest, 'seconds') * 1e3:.4g} ({_median(smallest, 'rows'):g})", f"{_median(default, 'seconds') * 1e3:.4g}")
+        for ours in zip(*(r.ours for r in done), strict=True):
+            less, more = ([c.seconds / o.seconds for c, o in zip(captums, ours, strict=True)] for captums in (smallest, default))
             rows.append(
                 (
                     name,
                     len(done),
-                    what,
-                    median(seconds) * 1e3,
-                    count,
+                    ours[0].by,
+                    _median(ours, "seconds") * 1e3,
+                    _median(ours, "rows"),
                     *captum,
-                    quartiles([r.smallest / s for r, s in zip(done, seconds, strict=True)]),
-                    quartiles([r.default / s for r, s in zip(done, seconds, strict=True)]),
-                    sum(r.smallest < s for r, s in zip(done, seconds, strict=True)),
+                    quartiles(less),
+                    quartiles(more),
+                    sum(ratio < 1 for ratio in less),
                     sum(not r.reached for r in done),
                 )
             )
@@ -124,13 +125,17 @@ def _times(runs: dict[str, list[Run]]) -> str:
 def _quality(runs: dict[str, list[Run]]) -> str:
     rows = []
     for name, done in runs.items():
-        judged = [r for r in done if r.distances is not None]
-        for k, what in enumerate(("ours, default", "ours, completeness alone", "(a)", "(b)")):
-            true = median(r.distances[k] for r in judged if r.distances) if judged else "-"
-            told = median(r.told[k] for r in judged) if judged and k < 2 else "-"
-            rows.append((name, what, median(r.errors[k] for r in done), len(judged), true, told))
+        for found in zip(*((*r.ours, r.smallest, r.default) for r in done), strict=True):
+            judged = [f for f in found if f.distance is not None]
+            told = [f for f in judged if f.told is not None]
+            distances = [_median(few, what) if few else "-" for few, what in ((judged, "distance"), (told, "told"))]
+            rows.append((name, found[0].by, _median(found, "error"), len(judged), *distances))
     header = ("network", "by", "completeness error", "judged", "distance from the integral", "as told (integration_error)")
     return "Medians; distance: relative L2 from a converged reference, so that a cancelled error shows\n\n" + markdown(header, rows)
+
+
+def _median(found: Sequence[Found], what: str) -> float:
+    return median(getattr(one, what) for one in found)
 
 
 def measured(one: Contestant, effort: Effort) -> Iterator[Run]:
@@ -141,23 +146,24 @@ def measured(one: Contestant, effort: Effort) -> Iterator[Run]:
         wanted, known = reference(one, i, effort) if i < _JUDGED or not effort.exact else (None, None)
         steps, reached = smallest_steps(one, i, known)
         works = [
-            partial(_ours, one, i, one.request),
-            partial(_ours, one, i, one.coarse),
+            *(partial(_ours, one, i, request) for request in one.requests.values()),
             partial(attributed, one, i, steps, few),
             partial(attributed, one, i, DEFAULT_STEPS, many),
         ]
         timed = in_turns(works, effort.rounds if effort.exact or steps < _LONG else 1)
-        found = [each.result for each in timed]
-        fields = [one.ours(i, request).fields for request in (one.request, one.coarse)]
-        yield Run(
-            steps,
-            reached,
-            *(each.seconds for each in timed),
-            *(int(each["rows"]) for each in fields),
-            [float(each["integration_error"]) for each in fields],
-            [one.completeness(i, float(a.sum(dtype=np.float64))) for a in found],
-            None if wanted is None else [float(np.linalg.norm(a - wanted) / np.linalg.norm(wanted)) for a in found],
-        )
+        ways = [(by, one.ours(i, request).fields) for by, request in one.requests.items()]
+        found = [
+            Found(
+                by,
+                each.seconds,
+                int(fields["rows"]),
+                one.completeness(i, float(each.result.sum(dtype=np.float64))),
+                None if wanted is None else float(np.linalg.norm(each.result - wanted) / np.linalg.norm(wanted)),
+                fields.get("integration_error"),
+            )
+            for (by, fields), each in zip([*ways, ("(a)", {"rows": steps}), ("(b)", {"rows": DEFAULT_STEPS})], timed, strict=True)
+        ]
+        yield Run(tuple(found[:-2]), found[-2], found[-1], reached)
 
 
 def _ours(one: Contestant, i: int, request: ExplainRequest) -> NDArray[np.float32]:

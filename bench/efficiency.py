@@ -15,6 +15,7 @@ import numpy as np
 from bench.contestants import Contestant, contestants
 from bench.table import markdown
 from bench.timing import in_turns, one_core
+from service.explain.methods import ExplainRequest
 
 _ROUNDS = 3
 
@@ -22,8 +23,8 @@ _ROUNDS = 3
 def report(digits: int = 30, pictures: int = 3) -> str:
     """A table: rows, the forward time of one in the same chunk, and the share of an explanation's time that they account for."""
     with one_core(), contestants(digits, pictures) as pair:
-        table = [_row(one) for one in pair]
-    columns = ("network", "n", "gradient rows", "forward rows", "rows a pass", "ONNX Runtime ms a row", "explanation ms")
+        table = [_row(one, request) for one in pair for by, request in one.requests.items() if by.startswith("default")]
+    columns = ("network", "precision", "n", "gradient rows", "forward rows", "rows a pass", "ONNX Runtime ms a row", "explanation ms")
     header = (*columns, "efficiency", "least", "most")
     return (
         "(2 x gradient rows + forward rows) x ONNX Runtime's forward time a row in the same chunk / explanation time, one core, one "
@@ -31,21 +32,30 @@ def report(digits: int = 30, pictures: int = 3) -> str:
     )
 
 
-def _row(one: Contestant) -> tuple[object, ...]:
+def _row(one: Contestant, request: ExplainRequest) -> tuple[object, ...]:
     gradient, forward, each, seconds, shares = [], [], [], [], []
     for i in range(len(one.x)):
         chunk = np.repeat(one.x[i : i + 1], one.chunk(i), 0)
-        one.ours(i)
-        works: list[Callable[[], object]] = [partial(one.logits, chunk), partial(one.ours, i)]
+        fields = one.ours(i, request).fields
+        works: list[Callable[[], object]] = [partial(one.logits, chunk), partial(one.ours, i, request)]
         alone, ours = in_turns(works, _ROUNDS)
-        fields = one.ours(i).fields
         gradient.append(fields["rows"])
         forward.append(fields["forward_rows"])
         each.append(alone.seconds / len(chunk))
         seconds.append(ours.seconds)
         shares.append((2 * gradient[-1] + forward[-1]) * each[-1] / seconds[-1])
     counts = (median(gradient), median(forward), one.chunk(0))
-    return one.name, len(one.x), *counts, median(each) * 1e3, median(seconds) * 1e3, median(shares), min(shares), max(shares)
+    return (
+        one.name,
+        fields["precision"],
+        len(one.x),
+        *counts,
+        median(each) * 1e3,
+        median(seconds) * 1e3,
+        median(shares),
+        min(shares),
+        max(shares),
+    )
 
 
 if __name__ == "__main__":
