@@ -41,25 +41,36 @@ class ExplainAnswer:
         """Those that have attributions; not every method reaches every input."""
         return next((tuple(e.attributions) for e in self.explanations if e.attributions is not None), ())
 
-    def tensors(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tensor, ...]:
-        """As V2 output tensors, NaN (of an index: -1) for what is null; `shapes` of a row, by input attributed to."""
+    def tensors(self, shapes: Mapping[str, tuple[int, ...]], *, numbers: bool = True) -> tuple[Tensor, ...]:
+        """As V2 output tensors, NaN (of an index: -1) for what is null; `shapes` of a row, by input attributed to. Without `numbers`
+        only the attributions."""
         tensors = []
         for name, shape in shapes.items():
             missing = np.full(shape, np.nan, np.float32)
             rows = [missing if e.attributions is None else e.attributions[name] for e in self.explanations]
             tensors.append(Tensor("attributions" if len(shapes) == 1 else f"attributions.{name}", np.stack(rows)))
-        tensors += [Tensor(name, self._column(name, -1, np.int64)) for name in INDICES]
-        tensors += [Tensor(name, self._column(name, np.nan, np.float32)) for name in SCALARS]
+        if numbers:
+            tensors += [Tensor(name, self._column(name, -1, np.int64)) for name in INDICES]
+            tensors += [Tensor(name, self._column(name, np.nan, np.float32)) for name in SCALARS]
         return tuple(tensors)
 
     def _column(self, name: str, missing: float, dtype: type) -> Array:
         return np.asarray([missing if (value := e.fields[name]) is None else value for e in self.explanations], dtype)
 
 
-def encode(answer: ExplainAnswer, shapes: Mapping[str, tuple[int, ...]], model: str, version: str, request_id: str = "") -> InferResponse:
-    """`shapes` as ExplainAnswer.tensors has them."""
+def encode(
+    answer: ExplainAnswer,
+    shapes: Mapping[str, tuple[int, ...]],
+    model: str,
+    version: str,
+    request_id: str = "",
+    *,
+    numbers: bool = True,
+) -> InferResponse:
+    """`shapes` and `numbers` as ExplainAnswer.tensors has them; the parameter `explanations` has all numbers in any case."""
     others = [{"inputs": list(shapes), "explained_inputs": e.attributions is not None} | dict(e.fields) for e in answer.explanations]
-    return InferResponse(model, answer.tensors(shapes), version, request_id, {"explanations": orjson.dumps(others).decode()})
+    parameters: dict[str, Any] = {"explanations": orjson.dumps(others).decode()}
+    return InferResponse(model, answer.tensors(shapes, numbers=numbers), version, request_id, parameters)
 
 
 def decode(response: InferResponse) -> ExplainAnswer:

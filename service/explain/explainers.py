@@ -16,7 +16,7 @@ from service.codecs.v2 import InferRequest, decode_response
 from service.explain.answer import Explanation, decode
 from service.explain.layers.studied import Operation, Studied
 from service.explain.layers.studied import decode as decode_studied
-from service.explain.message import Message, Reply, message_of
+from service.explain.message import SPARING, Message, Reply, message_of
 from service.explain.methods import ExplainRequest, to_wire
 from service.explain.methods.request import companions
 from service.explain.status import TwinStatus
@@ -58,7 +58,7 @@ class Explainers(ABC):
         raises. Cancelling this cancels the computing.
         """
         deadline = time.monotonic() + request.timeout
-        wire: dict[str, Any] = to_wire(request) | ({} if sha256 is None else {"model_sha256": sha256})
+        wire: dict[str, Any] = to_wire(request) | {SPARING: True} | ({} if sha256 is None else {"model_sha256": sha256})
         asked = _request(dict(tensors) | companions(request), wire)
         reply = await self.carry(message_of("explain", model, version, deadline, asked, caller=caller))
         return list(decode(decode_response(reply.content, reply.header_length)).explanations)

@@ -25,6 +25,8 @@ STALLED_HEADER = "Whyserve-Stalled"
 """Of a process's readiness: seconds since the last step of the computation whose last one is longest ago, 0 when idle."""
 REFUSED_HEADER = "Whyserve-Refused"
 """On the 503 of an explainer whose line is full: of what, as the metrics name it. What else is unavailable has none."""
+SPARING = "attributions_only"
+"""Parameter of `explain`: true for an answer whose tensors are attributions alone, by who reads the numbers off `explanations`."""
 _ALIGNMENT = 8
 """The JSON header is padded with spaces to a multiple of it: tensors are read in place."""
 

@@ -22,7 +22,7 @@ from service.errors import BadRequest, DeadlineExceeded, TooLarge, WhyserveError
 from service.explain.answer import encode
 from service.explain.cancel import Cancelled, TimeUp, Token
 from service.explain.lane import Lane
-from service.explain.message import LENGTH_HEADER, STALLED_HEADER
+from service.explain.message import LENGTH_HEADER, SPARING, STALLED_HEADER
 from service.explain.methods import available, resolve
 from service.explain.methods.request import ExplainRequest, Limits, with_companions
 from service.explain.shelf import Shelf
@@ -96,6 +96,7 @@ class Worker:
         parameters = dict(asked.parameters)
         microseconds = parameters.pop("timeout", None)
         sha256 = parameters.pop("model_sha256", None)
+        numbers = not parameters.pop(SPARING, False)
         seconds = self._max_timeout if microseconds is None else float(microseconds) / 1e6
         token = Token(seconds)
 
@@ -110,7 +111,8 @@ class Worker:
                 wanted, tensors = with_companions(wanted, asked.inputs, {info.name for info in subject.served.inputs})
                 with contextlib.nullcontext() if shares_passes(wanted) else self._lane.alone(token):
                     answer = explain(subject, wanted, tensors, token, self._memory)
-                response = encode(answer, shapes(subject, wanted, tensors), subject.manifest.name, str(subject.manifest.version), asked.id)
+                model = (subject.manifest.name, str(subject.manifest.version))
+                response = encode(answer, shapes(subject, wanted, tensors), *model, asked.id, numbers=numbers)
                 return encode_response(response, asked.select([tensor.name for tensor in response.outputs]))
 
         return _tensors(*await self._run(request, token, compute))
