@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import torch
 from torch import nn
 
 from bench.captum import DEFAULT_STEPS, attributed, effort_for, fastest_size, reference
@@ -17,8 +18,11 @@ from bench.contestants import Array, Contestant, contestants
 from bench.smallest import smallest_steps
 from bench.table import markdown
 from bench.timing import in_turns, one_core
+from service.explain.twin.module import Segment
 
 _ROUNDS = 3
+_AFFINE = ("Add", "BatchNormalization", "Conv", "Div", "Flatten", "Gemm", "Identity", "MatMul", "Mul", "Reshape", "Sub", "Transpose")
+"""Operators that are affine in one of their inputs where the others are constants."""
 _STAGES = (
     f"Captum, plain module, {DEFAULT_STEPS} steps in one pass",
     "smallest steps that reach 1 %, in one pass",
@@ -27,6 +31,7 @@ _STAGES = (
     ".. without Captum around it, in passes of our size",
     "our rows on the plain module, our size (nodes placed, errors controlled)",
     "our rows on the twin, our size",
+    "of that the affine beginning (what evaluating it once for all nodes would save at most)",
     "ours in all: with forward rows, parity, checks",
 )
 
@@ -56,16 +61,36 @@ def _stages(one: Contestant) -> list[str]:
             partial(_exhausted, one, i, fixed, chunk),
             partial(_exhausted, one, i, placed, chunk, one.module),
             partial(_exhausted, one, i, placed, chunk),
+            partial(_through, one, i, affine_beginning(one), own, chunk),
             partial(one.ours, i),
         ]
         seconds.append([timed.seconds for timed in in_turns(works, _ROUNDS if one.x.nbytes < 2**20 else 1)])
-        rows.append([DEFAULT_STEPS, steps, steps, steps, steps, own, own, own])
+        rows.append([DEFAULT_STEPS, steps, steps, steps, steps, own, own, own, own])
     return [f"{ms:.1f} ({n:.0f})" for ms, n in zip(np.median(seconds, 0) * 1e3, np.median(rows, 0), strict=True)]
 
 
 def _exhausted(one: Contestant, i: int, fractions: Array, rows: int, forward: nn.Module | None = None) -> None:
     for _ in one.gradients(i, fractions, rows, forward):
         pass
+
+
+def affine_beginning(one: Contestant) -> Segment:
+    """The folded twin from its input as far as it is affine, along the one path that leads there."""
+    tensor = one.input
+    for step in one.subject.segment(one.subject.outputs).program.steps:
+        if step.node.operator not in _AFFINE or tensor not in step.inputs:
+            break
+        tensor = step.node.outputs[0]
+    return one.subject.twin.segment((one.input,), (tensor,))
+
+
+def _through(one: Contestant, i: int, segment: Segment, rows: int, chunk: int) -> None:
+    """So many rows through a part of the twin and their gradients back."""
+    for start in range(0, rows, chunk):
+        x = one.point(i).expand(min(chunk, rows - start), *one.x.shape[1:]).clone().requires_grad_()
+        with torch.enable_grad():
+            (reached,) = segment(x)
+        torch.autograd.grad(reached, x, torch.ones_like(reached))
 
 
 if __name__ == "__main__":
