@@ -16,7 +16,6 @@ from torch import Tensor
 
 from service.explain import baselines, scalar
 from service.explain.cancel import Token
-from service.explain.device import SHORT as GPU_SHORT
 from service.explain.memory import Saved, rows_within
 from service.explain.methods.request import ExplainRequest
 from service.explain.once import once
@@ -32,9 +31,8 @@ Read = Callable[[Arrays], Array]
 """Something (N, ..) of what the served model answered, by tensor name (N, ..)."""
 FORWARD_ROWS = 32
 """Rows of a forward pass of the served model, which keeps nothing for a backward one."""
-USUAL, SHORT = 32, 16 * 2**20
-"""Rows that a pass may have however large they are; and bytes that one of more rows keeps at most, so that others, and who hangs up,
-needn't wait long for its end."""
+USUAL = 32
+"""Rows that a pass may have however large they are."""
 BASELINES = 256
 """Baselines whose F is remembered."""
 FORWARD_SHARE = 4
@@ -292,7 +290,7 @@ class Case:
         if not self.subject.manifest.batching.rows_independent or self.subject.status.one_row:
             return 1
         device = self.subject.device
-        short = max(USUAL, (GPU_SHORT if device.on_gpu else SHORT) // max(1, self.bytes_a_row))
+        short = max(USUAL, device.short // max(1, self.bytes_a_row))
         return rows_within(device.pass_memory(self.memory), self.bytes_a_row, min(self.subject.chunk, short))
 
 

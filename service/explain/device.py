@@ -19,8 +19,8 @@ from service.errors import DeviceMissing
 TWIN_SHARE, SESSION_SHARE, PASS_SHARE = 2, 4, 8
 """Of the memory on a GPU torch may hold one half, weights of all twins among it, and a quarter of that half a pass; the runs of a session
 of ONNX Runtime one quarter. A model has one session, or two where it is cut behind its inputs."""
-SHORT = 256 * 2**20
-"""Bytes that a pass of many rows keeps at most on a GPU, so that others needn't wait long for its end; `case.SHORT` is the CPU's."""
+CPU_SHORT, GPU_SHORT = 16 * 2**20, 256 * 2**20
+"""Bytes that a pass of many rows keeps at most, so that others, and who hangs up, needn't wait long for its end."""
 CPU_PASSES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Rows of gradients that a pass may have: of one explanation, or of several where a small network's calls cost more than its rows."""
 GPU_PASSES = (*CPU_PASSES, 256, 512, 1024)
@@ -43,6 +43,11 @@ class Device:
     def passes(self) -> tuple[int, ...]:
         """Rows that a pass of gradients may have."""
         return GPU_PASSES if self.on_gpu else CPU_PASSES
+
+    @property
+    def short(self) -> int:
+        """Bytes that a pass of many rows keeps at most."""
+        return GPU_SHORT if self.on_gpu else CPU_SHORT
 
     @property
     def served(self) -> str:

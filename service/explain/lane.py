@@ -64,12 +64,8 @@ class Lane:
         """Has the lane inside the block for long work, once nobody can go on without: also where this thread has it already."""
         if not self._mine:
             self._take(place, token)
-            self._depth = 1
-            try:
+            with self.held(token):
                 yield
-            finally:
-                self._depth = 0
-                self._hand_on()
             return
         if not self._undivided and (self._going_on or self._computing):
             depth = self._depth
