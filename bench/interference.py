@@ -22,7 +22,7 @@ from bench.table import markdown
 from service.benching.load import Address, Load, closed_loop, http_request, open_loop
 from service.benching.measure import Level, knee
 
-_ROUNDS, _SECONDS = 6, 3.0
+_ROUNDS, _SECONDS = 16, 1.5
 _ASKERS = 64
 """Explanations asked for at once: more than the explainer runs side by side, so that its queue is never empty."""
 _LEVELS, _LEVEL_SECONDS = (1, 2, 4, 8, 16, 32, 64), 0.7

@@ -14,6 +14,8 @@ from typing import cast
 
 import uvloop
 
+from service.benching.alarm import alarm
+
 LOST, UNANSWERED = "connection lost", "unanswered"
 _PATIENCE = 65.0
 """Seconds that the open loop waits for its last answers: longer than a server's own timeout."""
@@ -114,18 +116,22 @@ async def _open(address: Address, requests: Sequence[bytes], rate: float, second
         else:
             idle.append(connection)
 
-    made: list[_Connection] = []
+    made: set[_Connection] = set()
     started = due = perf_counter()
-    while (due := due + chance.expovariate(rate)) < started + seconds:
-        if (pause := due - perf_counter()) > 0:
-            await asyncio.sleep(pause)
-        made, idle[:] = _alive(made), _alive(idle)
-        if not idle and len(made) < connections:
-            made.append(await _connect(address, seen, freed))
-            idle.append(made[-1])
-        waiting.append(due)
-        if idle:
-            idle.pop().send(next(turn), waiting.popleft())
+    with alarm() as clock:
+        while (due := due + chance.expovariate(rate)) < started + seconds:
+            if (pause := due - perf_counter()) > 0:
+                await clock.sleep(pause)
+            while idle and idle[-1].closed:
+                made.discard(idle.pop())
+            if not idle and len(made) == connections:
+                made = {connection for connection in made if not connection.closed}
+            if not idle and len(made) < connections:
+                idle.append(await _connect(address, seen, freed))
+                made.add(idle[-1])
+            waiting.append(due)
+            if idle:
+                idle.pop().send(next(turn), waiting.popleft())
     # Those still under way at the end are the slow ones: leaving them out would flatter the percentiles.
     end = perf_counter() + _PATIENCE
     while any(connection.busy for connection in made) and perf_counter() < end:  # noqa: ASYNC110  # a lost connection ends it too
@@ -136,10 +142,6 @@ async def _open(address: Address, requests: Sequence[bytes], rate: float, second
     for connection in made:
         connection.close()
     return seen.load(elapsed)
-
-
-def _alive(connections: list[_Connection]) -> list[_Connection]:
-    return [connection for connection in connections if not connection.closed]
 
 
 class _Seen:
