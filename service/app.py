@@ -30,6 +30,7 @@ from service.api.torchserve import TorchServe
 from service.api.v1 import V1
 from service.api.v2 import V2
 from service.codecs.instance import Limits
+from service.engine.precedence import Precedence
 from service.engine.processors import usable_cpus
 from service.engine.providers import Gpu, choose_providers
 from service.engine.session import bound_memory
@@ -74,16 +75,17 @@ def _predicting_app(settings: Settings, draining: Draining, on_ready: Callable[[
     choose_providers(settings.device)
     bound_memory(settings.model_memory_mib)
     metrics = Metrics()
-    registry = Registry()
+    registry, precedence = Registry(), Precedence()
     threads = settings.threads or usable_cpus()
     executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="run")
-    explainers = _explainers(settings, metrics)
+    explainers = _explainers(settings, metrics, precedence)
     explaining = ExplainLimits(settings.timeout, steps=settings.max_steps, samples=settings.max_samples)
     serving = Serving(
         registry,
         explainers,
         Shared(Cache(settings.explanation_cache_mib * 2**20, metrics), metrics),
         metrics,
+        precedence,
         at_once=min(AT_ONCE, settings.explainer_queue),
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,
@@ -127,7 +129,7 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     if not has_torch():
         raise BadSetting(f"setting {PREFIX}ROLE=explainer needs torch, captum and onnx (extra 'explain')")
     metrics = Metrics()
-    pool = Pool.of(settings, metrics)
+    pool = Pool.of(settings, metrics, Precedence())
     inventory = Inventory(settings.models, settings.model_name)
 
     async def prepare() -> None:
@@ -150,13 +152,13 @@ def _explaining_app(settings: Settings, draining: Draining, on_ready: Callable[[
     return app
 
 
-def _explainers(settings: Settings, metrics: Metrics) -> Explainers | None:
+def _explainers(settings: Settings, metrics: Metrics, precedence: Precedence) -> Explainers | None:
     """Who computes a predicting server's explanations; None: nobody."""
     if settings.explainer_url is not None:
         key = settings.key_of_explainer()
         most, share = settings.explainer_queue, settings.key_share
-        return Forwarder(settings.explainer_url, key, most=most, share=share, timeout=settings.timeout)
-    return Pool.of(settings, metrics) if settings.explainers else None
+        return Forwarder(settings.explainer_url, key, most=most, share=share, timeout=settings.timeout, precedence=precedence)
+    return Pool.of(settings, metrics, precedence) if settings.explainers else None
 
 
 async def _nothing() -> None:

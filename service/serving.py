@@ -16,6 +16,7 @@ from service.budget import Budget
 from service.caller import ANYONE, Caller
 from service.codecs.instance import Instance, InstanceDecoder
 from service.codecs.output import encode_predictions
+from service.engine.precedence import Precedence
 from service.errors import BadParameter, DeadlineExceeded, NotExplainable
 from service.explain.answer import ExplainAnswer, Explanation
 from service.explain.explainers import Explainers
@@ -73,6 +74,7 @@ class Serving:
         pool: Explainers | None,
         shared: Shared,
         metrics: Metrics,
+        precedence: Precedence,
         *,
         at_once: int,
         decoding_bytes: int,
@@ -85,6 +87,7 @@ class Serving:
         self._shared = shared
         self._at_once = at_once
         self._metrics = metrics
+        self.precedence = precedence
         self._decoding = Budget(decoding_bytes)
         self._max_instances = max_instances
         self._limits = limits

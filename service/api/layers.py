@@ -46,7 +46,7 @@ class Layers:
         }
         routes: list[Route] = []
         for operation, handle in handles.items():
-            app = Verb(self._serving.registry, operation, self._limits, handle)
+            app = Verb(self._serving.registry, self._serving.precedence, operation, self._limits, handle)
             paths = ("/v1/models/{name}:", "/v1/models/{name}/versions/{version}:")
             routes += [Route(path + operation, app, methods=["POST", "PUT"], name=f"v1_{operation}") for path in paths]
         return routes

@@ -27,8 +27,8 @@ class TorchServe:
 
     def verbs(self) -> list[Route]:
         """Plain routes, to stand first in the app's list."""
-        predict = Verb(self._serving.registry, "predict", self._limits, self._predict)
-        explain = Verb(self._serving.registry, "explain", self._limits, self._explain)
+        predict = Verb(self._serving.registry, self._serving.precedence, "predict", self._limits, self._predict)
+        explain = Verb(self._serving.registry, self._serving.precedence, "explain", self._limits, self._explain)
         return [
             Route(path + version, app, methods=["POST", "PUT"], name=f"torchserve_{path[1:].partition('/')[0]}")
             for path, app in (("/predictions/{name}", predict), ("/explanations/{name}", explain))

@@ -39,7 +39,7 @@ class V1:
         handles: dict[Operation, Handle] = {"predict": self._predict, "explain": self._explain, "generate": self._generate}
         routes: list[Route] = []
         for operation, handle in handles.items():
-            app = Verb(self._serving.registry, operation, self._limits, handle)
+            app = Verb(self._serving.registry, self._serving.precedence, operation, self._limits, handle)
             paths = ("/v1/models/{name}:", "/v1/models/{name}/versions/{version}:")
             routes += [Route(path + operation, app, methods=["POST", "PUT"], name=f"v1_{operation}") for path in paths]
         return routes

@@ -41,8 +41,8 @@ class V2:
 
     def verbs(self) -> list[Route]:
         """Plain routes, to stand first in the app's list."""
-        infer = Verb(self._serving.registry, "predict", self._limits, self._infer)
-        explain = Verb(self._serving.registry, "explain", self._limits, self._explain)
+        infer = Verb(self._serving.registry, self._serving.precedence, "predict", self._limits, self._infer)
+        explain = Verb(self._serving.registry, self._serving.precedence, "explain", self._limits, self._explain)
         return [
             Route(f"{path}/{verb}", app, methods=["POST"], name=f"v2_{verb}")
             for verb, app in (("infer", infer), ("explain", explain))

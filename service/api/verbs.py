@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.answers import Answer, error_answer
 from service.api.bodies import BodyLimits, Fields, HungUp, Parsed, parse_body, read_body
 from service.caller import Caller
+from service.engine.precedence import Precedence
 from service.errors import WhyserveError
 from service.repository.loaded import LoadedModel
 from service.repository.registry import Registry
@@ -26,6 +27,8 @@ from service.repository.registry import Registry
 Operation = Literal["predict", "explain", "generate", "activations", "explain-layer", "visualise"]
 Result = TypeVar("Result")
 _ERRAND_BYTES = 8
+_PREDICTING: frozenset[Operation] = frozenset({"predict", "generate"})
+"""Run the model and no more; the others wait for their turn."""
 
 
 class Call(NamedTuple):
@@ -63,8 +66,10 @@ Handle = Callable[[Call], Awaitable[Answer]]
 class Verb:
     """Runs `handle` for one operation, and turns every outcome into an answer and a count."""
 
-    def __init__(self, registry: Registry, operation: Operation, limits: BodyLimits, handle: Handle) -> None:
+    def __init__(self, registry: Registry, precedence: Precedence, operation: Operation, limits: BodyLimits, handle: Handle) -> None:
         self._registry = registry
+        self._precedence = precedence
+        self._predicts = operation in _PREDICTING
         self._operation = operation
         self._limits = limits
         self._handle = handle
@@ -84,6 +89,10 @@ class Verb:
             headers: Fields = state["fields"]
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)) if scope["query_string"] else {}
             body = await read_body(headers, receive, self._limits.max_bytes)
+            if self._predicts:
+                self._precedence.prediction()
+            else:
+                await self._precedence.turn()
             answer = await self._handle(Call(model, headers, body, query, state["request_id"], receive, state["caller"]))
         except HungUp:
             outcome = "cancelled"
@@ -94,6 +103,8 @@ class Verb:
             outcome = "client_error" if answer.status < 500 else "server_error"
         finally:
             model.inflight[self._operation] -= 1
+            if self._predicts:
+                self._precedence.prediction()
             model.series.requests[self._operation, outcome].inc()
         await answer.send(send)
         model.series.duration[self._operation].observe(perf_counter() - started)

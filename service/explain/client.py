@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from service.explain.address import Address
-from service.explain.apart import Apart
 from service.explain.connection import Answered, Broken, Connection, Part
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -20,9 +19,7 @@ class Unconnected(Broken):
 
 
 class Client:
-    """Answers that come together are handed on one after the other, and so is all that follows on them.
-
-    `headers` go with every request. `connect`: seconds to be connected. `keep`: seconds that a connection is kept for the next
+    """`headers` go with every request. `connect`: seconds to be connected. `keep`: seconds that a connection is kept for the next
     request; 0: each request has its own."""
 
     def __init__(self, address: Address, headers: Mapping[str, str] = _NONE, *, connect: float = 5.0, keep: float = 0.0) -> None:
@@ -32,7 +29,6 @@ class Client:
         self._keep = keep
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._apart = Apart()
         self._closed = False
 
     async def request(self, verb: str, path: str, headers: Mapping[str, str] = _NONE, body: Sequence[Part] = ()) -> Answered:
@@ -52,7 +48,6 @@ class Client:
             self._idle.append(connection)
         else:
             connection.close()
-        await self._apart.turn()
         return answer
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.engine.precedence import Precedence
 from service.errors import NotFound, Overloaded, Unavailable
 from service.explain.address import HostPort
 from service.explain.client import Client, Unconnected
@@ -38,11 +39,12 @@ class Forwarder(Explainers):
     would stay with one of them. An explanation costs far more than a connection.
     """
 
-    def __init__(self, url: str, key: str | None, *, most: int, share: float, timeout: float) -> None:
+    def __init__(self, url: str, key: str | None, *, most: int, share: float, timeout: float, precedence: Precedence) -> None:
         super().__init__(timeout)
         self._url = url
         self._headers = {} if key is None else {"x-api-key": key}
         self._line = Line(most, share, 1, time.monotonic)
+        self._precedence = precedence
         self._endpoint: Endpoint | None = None
         self._stopped = False
 
@@ -70,6 +72,7 @@ class Forwarder(Explainers):
                 if isinstance(lost.__cause__, Unconnected):
                     break  # it would take as long again
             else:
+                await self._precedence.turn()
                 return self._reply(answer)
         raise Unavailable(f"the explainer can't be reached ({_SETTING})")
 

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from service.engine.precedence import Precedence
 from service.errors import DeadlineExceeded, DeviceMissing, NotExplainable, Unavailable
 from service.explain.endpoint import GRACE, Lost
 from service.explain.explainers import Explainers
@@ -53,6 +54,7 @@ class Pool(Explainers):
         timeout: float = 60.0,
         bounds: Bounds | None = None,
         metrics: Metrics | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         super().__init__(timeout)
         self._arguments = ["--models", str(models), "--memory-mib", str(memory_mib), "--max-timeout", str(timeout)]
@@ -70,6 +72,7 @@ class Pool(Explainers):
         self._folder: Path | None = None
         self._stopped = False
         self._metrics = metrics or Metrics()
+        self._precedence = precedence or Precedence()
         self._turns = Turns(self._line, self._alive, self._metrics.explain_wait.observe)
         self._metrics.watch_line(
             length=lambda interactive: self._line.waiting(interactive=interactive),
@@ -78,7 +81,7 @@ class Pool(Explainers):
         )
 
     @classmethod
-    def of(cls, settings: Settings, metrics: Metrics) -> Pool:
+    def of(cls, settings: Settings, metrics: Metrics, precedence: Precedence) -> Pool:
         return cls(
             settings.models,
             settings.model_name,
@@ -91,6 +94,7 @@ class Pool(Explainers):
             bounds=Bounds(settings.explainer_memory_mib * 2**20, settings.explainer_stall),
             timeout=settings.timeout,
             metrics=metrics,
+            precedence=precedence,
         )
 
     async def start(self) -> None:
@@ -179,7 +183,7 @@ class Pool(Explainers):
         model's loading may take longer than a short deadline. Raises Lost, DeadlineExceeded, and what was answered.
         """
         explainer = await self._turns.come(ticket, message, alone=alone)
-        asking = asyncio.create_task(self._measured(explainer, message))
+        asking = asyncio.create_task(self._answer(explainer, message))
         asking.add_done_callback(lambda _: self._turns.over(explainer, message))  # also of a task that ends before it has begun
         try:
             await asyncio.wait({asking}, timeout=max(message.left + GRACE, 0.01))
@@ -196,6 +200,13 @@ class Pool(Explainers):
         """A keeper has given up, or was stopped."""
         if self.device_missing:
             self._turns.give_up(DeviceMissing(NO_EXPLAINER))
+
+    async def _answer(self, explainer: Explainer, message: Message) -> Reply:
+        """What the explainer answers, once it's an explanation's turn here. Until then nobody gets its place: the next one's message
+        would be sent at once."""
+        reply = await self._measured(explainer, message)
+        await self._precedence.turn()
+        return reply
 
     async def _measured(self, explainer: Explainer, message: Message) -> Reply:
         mark = explainer.meter.begin(time.monotonic())

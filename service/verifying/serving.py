@@ -11,6 +11,7 @@ import numpy as np
 
 from service.api.bodies import BodyLimits, parse_body
 from service.codecs.instance import Limits
+from service.engine.precedence import Precedence
 from service.explain.methods.request import Limits as ExplainLimits
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
@@ -49,6 +50,7 @@ async def served(bundle: Bundle) -> Served:
         None,
         Shared(Cache(0, metrics), metrics),
         metrics,
+        Precedence(),
         at_once=1,
         decoding_bytes=settings.max_decoding_mib * 2**20,
         max_instances=settings.max_instances,

@@ -15,6 +15,7 @@ import pytest
 from support import is_error, serving
 
 from service.codecs.instance import Limits
+from service.engine.precedence import Precedence
 from service.explain.methods.request import Limits as ExplainLimits
 from service.explanations.cache import Cache
 from service.explanations.shared import Shared
@@ -99,7 +100,7 @@ async def test_what_json_brought_is_gone_while_the_model_runs(models: Path):
     with ThreadPoolExecutor(1) as executor:
         loader = Loader("cpu", 1, Limits(max_pixels=1, max_characters=1, max_instances=4), executor, metrics)
         model = loader.load(read_bundle(Location("double", 1, models / "double" / "1")))
-        service = Serving(Registry(), None, Shared(Cache(0, metrics), metrics), metrics, **bounds)
+        service = Serving(Registry(), None, Shared(Cache(0, metrics), metrics), metrics, Precedence(), **bounds)
         sent = [{"x": [1.0, 2.0]}]
         predicting = asyncio.create_task(service.predict(model, sent, PredictParameters()))
         await asyncio.sleep(0)

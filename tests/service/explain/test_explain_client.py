@@ -18,7 +18,6 @@ import uvicorn
 import uvloop
 
 from service.explain.address import Address, HostPort, SocketFile
-from service.explain.apart import GAP
 from service.explain.client import Client, Unconnected
 from service.explain.connection import Broken
 
@@ -268,31 +267,6 @@ async def test_cancelling_is_a_hang_up() -> None:
         with pytest.raises(asyncio.CancelledError):
             await asking
         await asyncio.wait_for(other.left.wait(), 10)
-
-
-async def test_answers_that_come_together_are_handed_on_apart() -> None:
-    """While one is worked on the event loop looks for what else came."""
-    asked: list[asyncio.StreamWriter] = []
-
-    async def together(_: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        asked.append(writer)
-        if len(asked) == 4:
-            for each in asked:
-                each.write(OK)
-
-    steps: list[str] = []
-
-    async def worked_on(client: Client, name: str) -> None:
-        await get(client)
-        for step in range(GAP):
-            steps.append(f"{name}{step}")
-            await asyncio.sleep(0)
-
-    async with other_end(together) as other, _closing(Client(other.address, keep=2)) as client:
-        await asyncio.gather(*(worked_on(client, name) for name in "abcd"))
-    assert len(steps) == 4 * GAP
-    assert [step[0] for step in steps[::GAP]] == [step[0] for step in steps[GAP - 1 :: GAP]]
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

@@ -12,6 +12,7 @@ from hashlib import sha256
 import pytest
 
 from service.caller import ANYONE, Caller
+from service.engine.precedence import Precedence
 from service.errors import BadParameter, BadRequest, DeadlineExceeded, NotFound, Overloaded, ShareUsedUp, Unavailable, WhyserveError
 from service.explain.forwarder import Forwarder
 from service.explain.message import Message, caller_from
@@ -50,7 +51,7 @@ async def other_end(behave: Callable[[int, asyncio.StreamWriter], Awaitable[None
 
 
 def forwarder(other: Other, most: int = 4, key: str | None = None) -> Forwarder:
-    return Forwarder(f"http://127.0.0.1:{other.port}", key, most=most, share=0.5, timeout=60)
+    return Forwarder(f"http://127.0.0.1:{other.port}", key, most=most, share=0.5, timeout=60, precedence=Precedence())
 
 
 def question(seconds: float = 10) -> Message:
