@@ -106,8 +106,7 @@ class Line:
     def start(self, ticket: Ticket) -> float:
         """The ticket's work begins; the seconds that it has waited."""
         now = self._now()
-        self._waiting.remove(ticket)
-        heapq.heapify(self._waiting)
+        self._forget(ticket)
         self._running[ticket] = now
         return now - ticket.entered
 
@@ -125,17 +124,27 @@ class Line:
             if done:
                 self._drain.done(ticket.work)
         else:
+            self._forget(ticket)
+
+    def _forget(self, ticket: Ticket) -> None:
+        """It doesn't wait any more."""
+        if self._waiting[0] is ticket:
+            heapq.heappop(self._waiting)
+        else:
             self._waiting.remove(ticket)
             heapq.heapify(self._waiting)
 
     def _require_share(self, ticket: Ticket, left: float) -> None:
+        key = ticket.caller.key
+        if not key:
+            return
         for tickets, count in self._places(ticket):
-            held = [other for other in tickets if ticket.caller.key and other.caller.key == ticket.caller.key]
+            held = [other for other in tickets if other.caller.key == key]
             places = max(1, int(self._share * count))
             if held and len(held) >= places:
                 why = f"{places} explanations of this key wait or run already (setting WHYSERVE_KEY_SHARE)"
                 raise ShareUsedUp(why, _soon(self._seconds(held) / len(held)))
-        seconds = self._seconds(other for other in self._before(ticket) if ticket.caller.key and other.caller.key == ticket.caller.key)
+        seconds = self._seconds(other for other in self._before(ticket) if other.caller.key == key)
         if seconds > self._share * left:
             why = f"explanations of this key already take {seconds:.3g} s, its share of this one's time (setting WHYSERVE_KEY_SHARE)"
             raise ShareUsedUp(why, _soon(seconds - self._share * left))
@@ -164,8 +173,12 @@ class Line:
             yield [other for other in everyone if not other.caller.interactive], max(1, self._count // 2)
 
     def _before(self, ticket: Ticket) -> Iterator[Ticket]:
-        """Whose work comes before this one's, without its own request's."""
-        return (other for other in self._all() if (other in self._running or other < ticket) and not _together(other, ticket))
+        """Whose work comes before this one's, which has just come: without its own request's, for where that asks for more than its time
+        allows its deadline says so, and coming back later wouldn't help."""
+        errand = ticket.caller.errand
+        for other in self._all():
+            if (other.due <= ticket.due or other in self._running) and not (errand and other.caller.errand == errand):
+                yield other
 
     def _seconds(self, tickets: Iterable[Ticket]) -> float:
         """How long the work of these takes."""
@@ -178,12 +191,6 @@ class Line:
         now = self._clock()
         self._drain.advance(now, busy=bool(self._running))
         return now
-
-
-def _together(one: Ticket, other: Ticket) -> bool:
-    """Whether both are parts of one request: where that asks for more than its time allows its deadline says so, and coming
-    back later wouldn't help."""
-    return bool(one.caller.errand) and one.caller.errand == other.caller.errand
 
 
 def _soon(seconds: float) -> int:

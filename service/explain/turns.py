@@ -86,9 +86,11 @@ class Turns:
         """Who stands first or, where that is an asynchronous one that has no place yet, the first interactive one."""
         first = self._line.first()
         found = self._placed(first)
-        if found is None and first in self._waiting and not self._waiting[first].alone:  # which waits until nobody is there
-            return self._placed(self._line.first(interactive=True))
-        return found
+        if found is not None or first is None or first.caller.interactive:
+            return found
+        if first not in self._waiting or self._waiting[first].alone:  # it waits until nobody is there
+            return None
+        return self._placed(self._line.first(interactive=True))
 
     def _placed(self, ticket: Ticket | None) -> tuple[Ticket, Explainer] | None:
         """The ticket and the explainer that has a place for it; None where there is none."""
