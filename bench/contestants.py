@@ -59,8 +59,13 @@ class Contestant:
     @cached_property
     def requests(self) -> dict[str, ExplainRequest]:
         """Ours, by what a table calls it: in float32 where that isn't the default."""
-        exact = {"default, float32": self._asked(precision="float32")} if self.subject.mixed is not None else {}
-        return {"default": self.request, **exact, "completeness alone": self._asked(integration_tolerance=1.0)}
+        alone = {"integration_tolerance": 1.0}
+        ways = {"default": self.request, "completeness alone": self._asked(**alone)}
+        if self.subject.mixed is None:
+            return ways
+        return ways | {
+            f"{name}, float32": self._asked(precision="float32", **more) for name, more in (("default", {}), ("completeness alone", alone))
+        }
 
     def _asked(self, **more: float | str) -> ExplainRequest:
         return resolve(self.subject.manifest, {"method": "integrated_gradients", "tolerance": TOLERANCE, "baseline": "zero", **more})

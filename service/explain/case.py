@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.explain import baselines, scalar
+from service.explain import baselines, scalar, slopes
 from service.explain.cancel import Token
 from service.explain.memory import Saved, rows_within
 from service.explain.methods.request import ExplainRequest
 from service.explain.once import once
 from service.explain.parity import parity_error
 from service.explain.scalar import Scalar
+from service.explain.slopes import Rows
 from service.explain.subject import Form, Subject, attributed
 from service.manifest import Output
 
@@ -49,25 +50,6 @@ class Compared:
     """(1, ..) each: the attributed tensors there."""
     output: float
     """F there."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """What gradients are asked of: attributed tensors and others (N, ..), and F."""
-
-    tensors: Tensors
-    rows: int
-    scalar: Scalar
-    checked: bool
-    """Whether the last row is the instance, of which the twin's outputs are wanted."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Passed:
-    gradients: tuple[Tensor | None, ...]
-    """In attributed tensors (N, ..), one each."""
-    outputs: Arrays | None
-    """Of the twin, (1, ..) by name, for the last row where that is `checked`."""
 
 
 class Case:
@@ -228,40 +210,23 @@ class Case:
 
     def gradients(self, point: Tensors, *, ends_at_instance: bool = False) -> tuple[Tensor | None, ...]:
         """Gradients of F of the twin in attributed tensors (N, ..), one each, None where none arrives; the other inputs are
-        this row's. A pass may hold rows of other explanations, too. Where the last row is the instance, the pass tells the
-        twin's parity as well."""
+        this row's. A pass may hold rows of other explanations, too. Where the last row is the instance, the pass tells its
+        parity as well."""
         self.token.check()
         rows = len(point[0])
         others = tuple(t.expand(rows, *t.shape[1:]) for t in self.others)
-        block = _Rows((*point, *others), rows, self.scalar, ends_at_instance)
-        key = ("gradients", self.form, self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
-        passed = self.subject.passes.through(key, block, rows, self.rows, self._gradients, self.token)
+        block = Rows((*point, *others), rows, self.scalar, ends_at_instance)
+        by = slopes.way(self.subject, self.form, self.scalar)
+        key = ("gradients", by, self.scalar.tensor, *((t.shape[1:], t.dtype) for t in block.tensors))
+        run = partial(slopes.passed, self.subject, by)
+        passed = self.subject.passes.through(key, block, rows, self.rows, run, self.token)
         if passed.outputs is not None:
             self.__dict__["parity"] = self._differs(passed.outputs)
         return passed.gradients
 
-    def _gradients(self, blocks: Sequence[_Rows]) -> list[_Passed]:
-        """Those of several explanations, each with its own F, in one pass forward and backward."""
-        tensors = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*(b.tensors for b in blocks), strict=True)]
-        leaves = [t.detach().requires_grad_() for t in tensors[: len(self.point)]]
-        names = tuple(dict.fromkeys((self.scalar.tensor, *(self.subject.outputs if any(b.checked for b in blocks) else ()))))
-        with torch.enable_grad():
-            ran = dict(zip(names, self.subject.segment(names, form=self.form)(*leaves, *tensors[len(leaves) :]), strict=True))
-            sizes = [block.rows for block in blocks]
-            scores = [b.scalar.of(part).sum() for b, part in zip(blocks, torch.split(ran[self.scalar.tensor], sizes), strict=True)]
-        found = torch.autograd.grad(scores, leaves, allow_unused=True)
-        ends = np.cumsum([0, *sizes]).tolist()
-        return [
-            _Passed(
-                tuple(None if g is None else g[a:b] for g in found),
-                {name: ran[name][b - 1 : b].detach().numpy() for name in self.subject.outputs} if block.checked else None,
-            )
-            for block, (a, b) in zip(blocks, itertools.pairwise(ends), strict=True)
-        ]
-
     @once
     def parity(self) -> float:
-        """How far the twin is from the served model on this row."""
+        """How far what is differentiated, the twin or the gradient graph, is from the served model on this row."""
         segment = self.subject.segment(self.subject.outputs)
         with self.subject.passes.lane.held(self.token), torch.no_grad():
             outputs = segment(*self.point, *self.others)

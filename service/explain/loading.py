@@ -23,6 +23,7 @@ from service.explain.case import Case
 from service.explain.course import CELLS, INSTANCES, LARGE, OF_LARGE, Course, calls_in_rows, turns
 from service.explain.detect import attribute_at, ending
 from service.explain.device import CPU, Device
+from service.explain.gradient_graph import gradient_graph
 from service.explain.lane import Lane
 from service.explain.memory import trim
 from service.explain.methods import find, require, resolve
@@ -74,11 +75,14 @@ def load(
     found = bundle.manifest or bare_manifest(bundle, Session(bundle.model_file, device="cpu", threads=threads))
     manifest = found.model_copy(update={"name": location.name, "version": location.version})
     subject = _on_device(model, manifest, threads, device, token)
-    row = trial_inputs(manifest, subject.served.inputs, model, 1)
+    trials = [trial_inputs(manifest, subject.served.inputs, model, rows) for rows in SIZES]
+    graph = gradient_graph(model, subject, threads, trials)
     del model
     trim()  # the file's copy of the weights, and others that building took, before the first passes take memory
-    pace, reference = pace_of(subject, row, memory, token), read(location.folder, manifest)
-    made = replace(subject, passes=Passes(lane or Lane()), chunk=pace.chunk, mixed=pace.mixed, reference=reference)
+    pace, reference = pace_of(subject, trials[0], memory, token, graph), read(location.folder, manifest)
+    if pace.graph is not None:
+        log.info("model %s: gradients by ONNX Runtime, %d rows a pass", manifest.name, pace.chunk)
+    made = replace(subject, passes=Passes(lane or Lane()), chunk=pace.chunk, mixed=pace.mixed, graph=pace.graph, reference=reference)
     return replace(made, course=_course(made, memory, token))
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from service.errors import WhyserveError
 from service.explain.cancel import Token
 from service.explain.device import CPU, Device
+from service.explain.gradient_graph import GradientGraph, inputs_of
 from service.explain.memory import Saved, rows_within
 from service.explain.subject import Subject
 from service.explain.trial import with_gradients
@@ -34,7 +35,12 @@ SLOWER = 2
 WEIGHTY = 4 * 2**20
 """Bytes that a row keeps for the pass backward from which on mixed precision is tried: a smaller one's time is in calling operators."""
 GAIN = 1.1
-"""So many times faster than in float32 must passes in mixed precision be to be worth their rounding."""
+"""So many times faster than in float32 must passes in mixed precision be to be worth their rounding, and those of a gradient graph to be
+worth its session."""
+USUAL = 16
+"""Rows at which the twin and a gradient graph are compared: about as many as an explanation takes."""
+GRAPH = 8 * 2**20
+"""Bytes that a gradient graph's pass may hold at most: ONNX Runtime keeps them for the next one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +49,11 @@ class Pace:
     """Rows of gradients a pass."""
     mixed: Twin | None
     """In mixed precision, where that is faster."""
+    graph: GradientGraph | None = None
+    """Where it is faster than the twin."""
 
 
-def pace_of(subject: Subject, row: Arrays, memory: int, token: Token) -> Pace:
+def pace_of(subject: Subject, row: Arrays, memory: int, token: Token, graph: GradientGraph | None = None) -> Pace:
     """By repeating a trial row (1, ..), in passes of at most `memory` bytes; each is a step of `token`. One row a pass where rows can't
     share one, or where that is no row that the model takes."""
     slow = Pace(1, None)
@@ -62,7 +70,18 @@ def pace_of(subject: Subject, row: Arrays, memory: int, token: Token) -> Pace:
             with_gradients(subject, _repeated(row, rows), _repeated(ran, rows))
 
         device = subject.device
-        chunk = fastest(run, rows_within(device.pass_memory(memory), saved.bytes, device.passes[-1]), device)
+        most = rows_within(device.pass_memory(memory), saved.bytes, device.passes[-1])
+        if graph is not None and saved.bytes < WEIGHTY:
+            inputs = inputs_of(subject, row, ran)
+
+            def run_graph(rows: int) -> None:
+                token.check()
+                graph.run(_repeated(inputs, rows), np.ones((rows, *graph.row), np.float32))
+
+            some = min(USUAL, most)
+            if quickest(partial(run_graph, some)) * GAIN <= quickest(partial(run, some)):
+                return Pace(fastest(run_graph, rows_within(min(GRAPH, memory), saved.bytes, most)), None, graph)
+        chunk = fastest(run, most, device)
         return Pace(chunk, _mixed(subject, _repeated(row, chunk), _repeated(ran, chunk)) if saved.bytes >= WEIGHTY else None)
     except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return slow

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -35,6 +36,15 @@ class Scalar:
             values = torch.sigmoid(values)
         scalars: Tensor = self.target.of(values)
         return scalars + self.offset if self.offset else scalars
+
+    @property
+    def linear(self) -> bool:
+        """Whether F is a weighted sum of the tensor's values (and a constant)."""
+        return self.activation == "none"
+
+    def slope(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The gradient of a linear F in values of this shape (N, ..)."""
+        return self.target.slope(shape)
 
     def of_array(self, values: NDArray[Any]) -> NDArray[Any]:
         return self.of(torch.from_numpy(values)).numpy()

@@ -44,9 +44,9 @@ class Served:
         outputs = [output.name for output in model.graph.output]
         inner = [name for name in (*at, *show) if name not in outputs]
         graph = inferred(model)
-        known = {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
-        self._whole = _session(_showing(model, inner, known), threads, device)
-        self._tail = _session(_behind(model, [*at, *also], [*outputs, *show], known), threads, device) if at else self._whole
+        known = known_of(graph)
+        self._whole = session_of(_showing(model, inner, known), threads, device)
+        self._tail = session_of(behind(model, [*at, *also], [*outputs, *show], known), threads, device) if at else self._whole
         self.outputs = tuple(outputs)
         self.inputs = self._whole.inputs
         self.bytes_a_row = _widest(graph) * 2
@@ -61,6 +61,11 @@ class Served:
         return _run(self._tail, feeds)
 
 
+def known_of(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
+    """What an inferred graph says of its tensors, by name."""
+    return {value.name: value for value in (*graph.input, *graph.value_info, *graph.output)}
+
+
 def _showing(model: onnx.ModelProto, inner: Sequence[str], known: Known) -> onnx.ModelProto:
     """The model with some of its inner tensors as outputs, too."""
     if not inner:
@@ -71,7 +76,7 @@ def _showing(model: onnx.ModelProto, inner: Sequence[str], known: Known) -> onnx
     return whole
 
 
-def _behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], known: Known) -> onnx.ModelProto:
+def behind(model: onnx.ModelProto, inputs: Sequence[str], outputs: Sequence[str], known: Known) -> onnx.ModelProto:
     """The part of a model from some of its tensors to others. (onnx.utils.Extractor loses what only subgraphs read.)"""
     graph = model.graph
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
@@ -104,7 +109,8 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     return names - {""}
 
 
-def _session(model: onnx.ModelProto, threads: int, device: Device) -> Session:
+def session_of(model: onnx.ModelProto, threads: int, device: Device = CPU) -> Session:
+    """Raises BadBundle."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save_model(model, path)

@@ -22,6 +22,7 @@ from service.manifest import Manifest
 
 if TYPE_CHECKING:
     from service.explain.course import Course
+    from service.explain.gradient_graph import GradientGraph
 
 Arrays = Mapping[str, NDArray[Any]]
 Form = Literal["folded", "faithful", "mixed"]
@@ -56,6 +57,8 @@ class Subject:
     """Where explanations that run side by side have their rows computed."""
     mixed: Twin | None = None
     """Mixed precision, where that is faster here: for gradients of which it is checked how far they are off."""
+    graph: GradientGraph | None = None
+    """Of gradients, where that is faster here than the twin."""
     course: Course | None = None
     """How its gradients turn on the way from the baseline to typical instances."""
     reference: Arrays = field(default_factory=lambda: MappingProxyType({}))

@@ -33,6 +33,12 @@ class Target:
         summed = picked if picked.ndim == 1 else picked.reshape(picked.shape[0], -1).sum(1)
         return summed if self.sign == 1 else self.sign * summed
 
+    def slope(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The gradient of `of` in values of this shape (N, ..), for each row."""
+        found = np.zeros(shape, np.float32)
+        found[(slice(None), *self.selector)] = self.sign
+        return found
+
 
 def is_single_score(output: Output) -> bool:
     """Whether one sigmoid score stands for two classes: it is class 1's, class 0 has its negative."""
