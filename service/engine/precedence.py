@@ -12,6 +12,8 @@ GAP = 4
 """Rounds from one turn to the next: what follows on an explainer's answer takes that many, a step in each."""
 PATIENCE = 0.01
 """Seconds that a turn waits for the loop to become quiet: predictions that never leave it leave an explanation a hundred turns a second."""
+LONGEST = 0.25
+"""Seconds that the last of many waits for its turn, about: a thousand requests that come at once shall be refused soon."""
 
 
 class Precedence:
@@ -53,11 +55,15 @@ class Precedence:
         self._quiet = self._quiet + 1 if self._predictions == self._seen else 0
         self._seen = self._predictions
         self._left -= 1
-        if self._left <= 0 and (self._quiet >= QUIET or loop.time() - self._since >= PATIENCE) and self._give():
+        if self._left <= 0 and (self._quiet >= QUIET or loop.time() - self._since >= self._patience) and self._give():
             self._left, self._since = GAP, loop.time()
         self._turning = bool(self._waiting) or self._left > 0
         if self._turning:
             loop.call_soon(self._round, loop)
+
+    @property
+    def _patience(self) -> float:
+        return min(PATIENCE, LONGEST / max(1, len(self._waiting)))
 
     def _give(self) -> bool:
         """Whether somebody took the turn; who was cancelled doesn't."""

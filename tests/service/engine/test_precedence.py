@@ -103,6 +103,20 @@ def test_predictions_without_end_leave_some_turns(on_a_loop) -> None:
     on_a_loop(never_quiet)
 
 
+def test_many_who_wait_do_not_wait_for_one_another(on_a_loop) -> None:
+    """500 that come at once beside predictions without end: at a hundred turns a second it would be five seconds."""
+
+    async def flooded() -> None:
+        precedence, loop = Precedence(), asyncio.get_running_loop()
+        predictions = asyncio.create_task(predicting(precedence, 10**9))
+        started = loop.time()
+        await asyncio.gather(*(precedence.turn() for _ in range(500)))
+        assert loop.time() - started < 500 * PATIENCE * 0.6
+        predictions.cancel()
+
+    on_a_loop(flooded)
+
+
 def test_who_has_gone_is_passed_over(on_a_loop) -> None:
     async def some_go() -> None:
         precedence = Precedence()
