@@ -63,6 +63,19 @@ def test_wrong_gradients_are_never_used(monkeypatch: pytest.MonkeyPatch, caplog:
     assert "away from the twin's gradients" in caplog.text
 
 
+def test_a_rule_that_stumbles_leaves_the_twin(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """Over what a file says, whatever that is."""
+
+    def stumbles(*_: object) -> str:
+        raise ZeroDivisionError
+
+    model, subject = bundled("wine-mlp")
+    monkeypatch.setattr("service.explain.gradient_graph.build.RULES", {**rules.RULES, "Relu": stumbles})
+    with caplog.at_level(logging.WARNING):
+        assert made_of(model, subject) is None
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_without_a_trial_nothing_is_known():
     assert made_of(*bundled("wine-mlp"), rows=()) is None
 
