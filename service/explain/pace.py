@@ -37,7 +37,7 @@ WEIGHTY = 4 * 2**20
 GAIN = 1.1
 """So many times faster than in float32 must passes in mixed precision be to be worth their rounding, and those of a gradient graph to be
 worth its session."""
-USUAL = 16
+COMPARED = 16
 """Rows at which the twin and a gradient graph are compared: about as many as an explanation takes."""
 GRAPH = 8 * 2**20
 """Bytes that a gradient graph's pass may hold at most: ONNX Runtime keeps them for the next one."""
@@ -78,7 +78,7 @@ def pace_of(subject: Subject, row: Arrays, memory: int, token: Token, graph: Gra
                 token.check()
                 graph.run(_repeated(inputs, rows), np.ones((rows, *graph.row), np.float32))
 
-            some = min(USUAL, most)
+            some = min(COMPARED, most)
             if quickest(partial(run_graph, some)) * GAIN <= quickest(partial(run, some)):
                 return Pace(fastest(run_graph, rows_within(min(GRAPH, memory), saved.bytes, most)), None, graph)
         chunk = fastest(run, most, device)

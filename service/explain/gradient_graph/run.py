@@ -52,9 +52,12 @@ class GradientGraph:
 
 
 def gradient_graph(model: onnx.ModelProto, subject: Subject, threads: int, trials: Sequence[Mapping[str, Array]]) -> GradientGraph | None:
-    """Of the first output's logits, or its values; None where a rule is missing, or where its gradients aren't those of the twin at the
-    `trials`, inputs (N, ..) by name."""
-    if not subject.status.usable or subject.device.on_gpu or subject.status.straight_through or subject.status.gradient_gaps:
+    """Of the first output's logits, or its values; None where rows can't share a pass, where a rule is missing, or where its gradients
+    aren't those of the twin at the `trials`, inputs (N, ..) by name."""
+    status = subject.status
+    if not status.usable or status.one_row or status.straight_through or status.gradient_gaps:
+        return None
+    if subject.device.on_gpu or not subject.manifest.batching.rows_independent:
         return None
     if any(info.shape and info.shape[0] is not None for info in subject.served.inputs):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import json
@@ -10,10 +9,8 @@ import socket
 import struct
 import time
 import zlib
-from collections import Counter
-from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
@@ -21,14 +18,6 @@ import psutil
 import pytest
 from PIL import Image
 from support import BUNDLES, Bundle, Server, bundle_named, digit, is_error, png
-
-from service.api.answers import Answer
-from service.api.bodies import BodyLimits
-from service.api.verbs import Call, Operation, Verb
-from service.caller import ANYONE
-from service.engine.precedence import Precedence
-from service.repository.registry import Registry
-from service.telemetry import Metrics
 
 PICTURES = bundle_named("mnist-cnn")
 TABLES = bundle_named("wine-perceptron")
@@ -424,45 +413,3 @@ def test_outcomes_are_counted(client: httpx.Client):
     assert counted(client, "whyserve_requests_total", **labels, outcome="ok") == ok + 1
     assert counted(client, "whyserve_requests_total", **labels, outcome="client_error") == bad + 1
     assert counted(client, "whyserve_pending_requests", **{k: v for k, v in labels.items() if k != "model_version"}) == 0
-
-
-# ------------------------------------------------------------------------------------------------------------ precedence
-
-
-def ask(operation: Operation, precedence: Precedence, seen: list[str]) -> Coroutine[Any, Any, None]:
-    """One request to a verb of that operation, over ASGI."""
-    model = SimpleNamespace(inflight=Counter(), series=Metrics().series("any", 1))
-    registry = cast("Registry", SimpleNamespace(model=lambda *_: model))
-
-    async def handle(_: Call) -> Answer:
-        seen.append(operation)
-        return Answer(b"{}")
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"{}", "more_body": False}
-
-    async def send(_: Any) -> None:
-        seen.append(f"{operation} answered")
-
-    scope = {
-        "type": "http",
-        "path_params": {"name": "any"},
-        "query_string": b"",
-        "state": {"fields": {b"content-length": b"2"}, "request_id": "", "caller": ANYONE},
-    }
-    return Verb(registry, precedence, operation, BodyLimits(100, 1), handle)(scope, receive, send)
-
-
-@pytest.mark.parametrize("operation", ["explain", "activations", "explain-layer", "visualise"])
-async def test_what_is_explained_waits_until_no_prediction_is_at_hand(operation: Operation, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("service.engine.precedence.PATIENCE", 60)
-    precedence, seen = Precedence(), list[str]()
-    explaining = asyncio.create_task(ask(operation, precedence, seen))
-    for _ in range(20):
-        await ask("predict", precedence, seen)
-        await ask("generate", precedence, seen)
-        await asyncio.sleep(0)
-    assert operation not in seen
-    assert seen.count("predict") == seen.count("generate") == 20
-    await explaining
-    assert operation in seen

@@ -96,4 +96,4 @@ def test_a_gradient_graph_is_used_where_it_is_faster(
     found = pace.pace_of(subjects["cnn"], {"image": np.zeros((1, 1, 12, 12), np.float32)}, 2**26, Token(), cast("GradientGraph", played))
     assert (found.graph is played) == chosen
     assert found.chunk == 128  # calls are all that costs here
-    assert max(graph.ran) == (128 if chosen else pace.USUAL)
+    assert max(graph.ran) == (128 if chosen else pace.COMPARED)
