@@ -83,4 +83,5 @@ def test_parameters_of_known_layers():
 
 def test_versions_name_what_made_the_bundle():
     assert {"python", "torch", "onnx"} <= versions().keys()
-    assert versions()["torch"] == torch.__version__
+    # PyPI's wheel with CUDA is 2.13.0 to pip and 2.13.0+cu130 to itself.
+    assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
