@@ -5,8 +5,9 @@ A baseline is taken at the input, or (for a discrete input) at the float tensor 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from service.explain.methods.request import ExplainRequest
 from service.manifest import Baseline, Input, Manifest
 
 Array = NDArray[Any]
+Draws = Callable[[], np.random.Generator]
+_ZERO = Baseline(kind="zero")
 KINDS = ("zero", "mean", "blur", "noise", "uniform", "token", "missing", "constant")
 BLUR = 0.1
 """Standard deviation of the blur where the manifest names none, as a part of the picture's longer side."""
@@ -53,8 +56,8 @@ def choose(request: ExplainRequest, manifest: Manifest, names: list[str], instan
             raise UnknownChoice("input in parameter 'baseline'", name, names)
     declared = manifest.explain.baseline if manifest.explain else {}
     sent = {name: request.baseline.get(name, by_input.get(name)) for name in names}
-    rng = np.random.default_rng(request.parameters.seed)
-    chosen = {name: _one(sent[name], inputs[name], declared.get(name, Baseline(kind="zero")), instance[name], rng) for name in names}
+    rng = cache(lambda: np.random.default_rng(request.parameters.seed))  # made where something is drawn: it takes longer than the rest
+    chosen = {name: _one(sent[name], inputs[name], declared.get(name, _ZERO), instance[name], rng) for name in names}
     if request.method.needs_twin and any(c.described == "missing" for c in chosen.values()):
         raise BadParameter(
             "parameter 'baseline': no gradient comes from missing values; expected another one, or a method without gradients"
@@ -68,7 +71,7 @@ def described(chosen: Mapping[str, Chosen]) -> Any:
     return next(iter(every.values())) if len(every) == 1 else every
 
 
-def _one(spec: Any, entry: Input, declared: Baseline, x: Array, rng: np.random.Generator) -> Chosen:
+def _one(spec: Any, entry: Input, declared: Baseline, x: Array, rng: Draws) -> Chosen:
     if spec is None:
         return _kind(declared, entry, x, rng)
     if isinstance(spec, bool):
@@ -93,7 +96,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _kind(baseline: Baseline, entry: Input, x: Array, rng: np.random.Generator) -> Chosen:
+def _kind(baseline: Baseline, entry: Input, x: Array, rng: Draws) -> Chosen:
     match baseline.kind:
         case "zero":
             return Chosen("zero")
@@ -116,7 +119,7 @@ def _kind(baseline: Baseline, entry: Input, x: Array, rng: np.random.Generator) 
         case "blur":
             return _blurred(baseline.value, entry, x)
         case "noise" | "uniform":
-            return _drawn(baseline, entry, x, rng)
+            return _drawn(baseline, entry, x, rng())
 
 
 def _constant(value: float | None) -> Chosen:

@@ -49,7 +49,7 @@ def passed(subject: Subject, by: Way, blocks: Sequence[Rows]) -> list[Passed]:
     """One for each block; all blocks' F are of the same tensor."""
     tensors = [column[0] if len(column) == 1 else torch.cat(column) for column in zip(*(b.tensors for b in blocks), strict=True)]
     found, ran = _of_graph(subject, blocks, tensors) if by == "graph" else _of_twin(subject, by, blocks, tensors)
-    ends = itertools.pairwise(np.cumsum([0, *(block.rows for block in blocks)]).tolist())
+    ends = itertools.pairwise(itertools.accumulate((block.rows for block in blocks), initial=0))
     return [
         Passed(
             tuple(None if g is None else g[a:b] for g in found),

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.explain.cancel import TimeUp
+from service.explain.once import once
 
 PROBES = 8
 """Cells of the path in which F's movement is measured where the model's course isn't known."""
@@ -99,7 +100,7 @@ class Integral:
     timed_out: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """K pieces of the path, ascending, each with its vector."""
 
@@ -108,13 +109,18 @@ class Rule:
     vectors: Vectors
     """(K, M): in the middle of each."""
 
-    @property
+    @once
     def nodes(self) -> Places:
         return (self.cuts[1:] + self.cuts[:-1]) / 2
 
-    @property
+    @once
     def widths(self) -> Array:
-        return np.diff(self.cuts)
+        return self.cuts[1:] - self.cuts[:-1]
+
+    @once
+    def gaps(self) -> Array:
+        """(K - 1,): between nodes."""
+        return self.nodes[1:] - self.nodes[:-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,13 +210,12 @@ def variances(rule: Rule, vectors: NDArray[np.floating]) -> Array:
     off the lines between their neighbours. Exact in the mean for vectors that turn at random places (a Brownian bridge has
     the variance d e / (d + e) at distances d and e from its ends, and its integral over a piece of width h around a node h³ / 12),
     on the safe side for smooth ones."""
-    nodes, widths = rule.nodes, rule.widths
-    if len(nodes) < 3:
-        return np.full(len(nodes), np.inf)
-    gaps = np.diff(nodes)  # (K - 1,)
-    before, after = gaps[:-1], gaps[1:]  # (K - 2,) each
-    left, right = ((w / (before + after)).astype(vectors.dtype)[:, None] for w in (after, before))  # (K - 2, 1) each
-    off = np.zeros(len(nodes))  # squared distances
+    if len(vectors) < 3:
+        return np.full(len(vectors), np.inf)
+    before, after = rule.gaps[:-1], rule.gaps[1:]  # (K - 2,) each
+    both = before + after
+    left, right = ((w / both).astype(vectors.dtype)[:, None] for w in (after, before))  # (K - 2, 1) each
+    off = np.zeros(len(vectors))  # squared distances
     for start in range(0, vectors.shape[1], _COLUMNS):
         part = vectors[:, start : start + _COLUMNS]  # (K, at most _COLUMNS)
         inner = part[1:-1] - (left * part[:-2] + right * part[2:])
@@ -218,8 +223,8 @@ def variances(rule: Rule, vectors: NDArray[np.floating]) -> Array:
         first, last = part[0] - part[1], part[-1] - part[-2]
         off[0] += first @ first
         off[-1] += last @ last
-    rates = off / np.concatenate((gaps[:1], before * after / (before + after), gaps[-1:]))
-    return np.asarray(rates * widths**3 / 12)
+    rates = off / np.concatenate((before[:1], before * after / both, after[-1:]))
+    return np.asarray(rates * rule.widths**3 / 12)
 
 
 def strangeness(vectors: NDArray[np.floating]) -> float:

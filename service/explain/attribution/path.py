@@ -100,7 +100,7 @@ def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
     """Gradient times way (S, M) at nodes of the straight path from baseline to instance, the active tensors' elements side by
     side. A case's first nodes have the instance beside them, which tells the twin's parity and, in mixed precision, how far that is
     off. Raises Untrusted."""
-    places = nodes if "parity" in vars(case) else np.append(nodes, 1.0)
+    places = nodes if "parity" in vars(case) else np.concatenate((nodes, (1.0,)))
     start, end = case.baseline.point, case.point
     ways = [(end[i] - start[i]).flatten(1) for i in problem.active]  # (1, ..) each
     found = np.empty((len(places), sum(way.shape[1] for way in ways)), np.float32)

@@ -16,11 +16,12 @@ from torch import Tensor
 from service.errors import NotExplainable
 from service.explain.case import Case, Tensors
 from service.explain.methods.method import Method
+from service.explain.once import once
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """F as a function of the *active* tensors, those that a gradient reaches; the others' attributions are zero."""
 
@@ -46,7 +47,7 @@ class Problem:
         shapes = tuple(case.feeds[name].shape[1:] for name in at)
         return cls(case.forward, case.point, case.others, passive, tuple(at), shapes)
 
-    @property
+    @once
     def active(self) -> tuple[int, ...]:
         return tuple(i for i in range(len(self.point)) if i not in self.passive)
 
