@@ -44,7 +44,7 @@ class Effort:
     """Whether that is computed in float64."""
 
 
-SMALL = Effort(rounds=5, reference=1000, exact=True)
+SMALL = Effort(rounds=8, reference=1000, exact=True)
 LARGE = Effort(rounds=2, reference=256, exact=False)
 _COSTLY = 10_000
 """Numbers of an instance from which on a network counts as large."""

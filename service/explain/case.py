@@ -105,7 +105,7 @@ class Case:
         chosen = self.chosen
         replaced = {name: np.ascontiguousarray(c.input) for name, c in chosen.items() if c.input is not None}
         ran = self.subject.served.run({**self.feeds, **replaced}) if replaced else self.ran
-        tensors = attributed(self.subject, {**self.feeds, **replaced}, ran)
+        tensors = attributed(self.subject, {**self.feeds, **replaced}, ran) if replaced else self.point
         point = tuple(
             t if chosen[name].input is not None else torch.full_like(t, chosen[name].fill)
             for name, t in zip(self.subject.at, tensors, strict=True)

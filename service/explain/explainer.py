@@ -24,6 +24,8 @@ from service.explain.subject import Subject
 from service.explain.targets import predicted
 
 Arrays = Mapping[str, NDArray[Any]]
+_UNTOLD = (set(CommonParameters.model_fields) - {"seed"}) | {"reference"}
+"""Parameters that aren't told as they were used: what they ask for shows in the answer."""
 
 
 def explain(subject: Subject, request: ExplainRequest, tensors: Arrays, token: Token, memory: int) -> ExplainAnswer:
@@ -148,6 +150,6 @@ def _distrusted(case: Case, warning: str) -> Explanation:
 
 def _resolved(case: Case, found: Found) -> dict[str, Any]:
     """All parameters as they were used."""
-    own = case.request.parameters.model_dump(exclude=(set(CommonParameters.model_fields) - {"seed"}) | {"reference"})
+    own = case.request.parameters.model_dump(exclude=_UNTOLD)
     baseline = {"baseline": found.baseline} if found.baseline is not None else {}
     return own | dict(found.parameters) | baseline

@@ -47,7 +47,10 @@ class Scalar:
         return self.target.slope(shape)
 
     def of_array(self, values: NDArray[Any]) -> NDArray[Any]:
-        return self.of(torch.from_numpy(values)).numpy()
+        if not self.linear:
+            return self.of(torch.from_numpy(values)).numpy()
+        scalars: NDArray[Any] = self.target.of(values)
+        return scalars + self.offset if self.offset else scalars
 
 
 def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,14 @@ def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
     off. Raises Untrusted."""
     places = nodes if "parity" in vars(case) else np.concatenate((nodes, (1.0,)))
     start, end = case.baseline.point, case.point
-    ways = [(end[i] - start[i]).flatten(1) for i in problem.active]  # (1, ..) each
+    ways = [(end[i] - start[i]).flatten(1).numpy() for i in problem.active]  # (1, m) each
     found = np.empty((len(places), sum(way.shape[1] for way in ways)), np.float32)
     for i in range(0, len(places), case.rows):
         part = places[i : i + case.rows]
         moving = along(start, end, part)
         points = tuple(end[k].expand_as(t) if k in problem.passive else t for k, t in enumerate(moving))
         gradients = case.gradients(points, ends_at_instance=len(places) > len(nodes) and i + len(part) == len(places))
-        columns = [_times(gradients[k], way, len(part)) for k, way in zip(problem.active, ways, strict=True)]
-        found[i : i + len(part)] = columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+        _times([gradients[k] for k in problem.active], ways, found[i : i + len(part)])
     require_parity(case)
     if case.form == "mixed" and len(places) > len(nodes):
         (exact,) = vectors(case.in_form("folded"), problem, np.ones(1))
@@ -118,11 +118,15 @@ def vectors(case: Case, problem: Problem, nodes: Places) -> Vectors:
     return found[: len(nodes)]
 
 
-def _times(gradients: Tensor | None, way: Tensor, rows: int) -> Tensor:
-    """(rows, m): gradients (rows, ..) times the way (1, m) from baseline to instance."""
-    if gradients is None:  # this target doesn't depend on this input
-        return torch.zeros_like(way).expand(rows, -1)
-    return gradients.flatten(1) * way
+def _times(gradients: Sequence[Tensor | None], ways: Sequence[Vectors], into: Vectors) -> None:
+    """Gradients (S, ..) times the ways (1, m) from baseline to instance, side by side into (S, M)."""
+    end = 0
+    for gradient, way in zip(gradients, ways, strict=True):
+        start, end = end, end + way.shape[1]
+        if gradient is None:  # this target doesn't depend on this input
+            into[:, start:end] = 0
+        else:
+            np.multiply(gradient.flatten(1).numpy(), way, out=into[:, start:end])
 
 
 def along(start: Tensors, end: Tensors, places: Places) -> Tensors:
@@ -142,6 +146,9 @@ def _heights(case: Case, known: dict[float, float], places: Places) -> Array:
 
 def _split(problem: Problem, integral: Integral) -> Tensors:
     """The active tensors' attributions, without batch axis."""
-    shapes = [t.shape[1:] for t in problem.of_active(problem.point)]
-    parts = torch.split(torch.from_numpy(integral.attributions), [shape.numel() for shape in shapes])
-    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+    every, parts = torch.from_numpy(integral.attributions), []
+    end = 0
+    for tensor in problem.of_active(problem.point):
+        start, end = end, end + tensor.numel()
+        parts.append(every[start:end].view(tensor.shape[1:]))
+    return tuple(parts)
