@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 
 QUIET = 5
 """Rounds of the event loop without a prediction's beginning or end after which none is at hand: one that runs on the loop has its
@@ -12,6 +13,10 @@ GAP = 4
 """Rounds from one turn to the next: what follows on an explainer's answer takes that many, a step in each."""
 PATIENCE = 0.01
 """Seconds that a turn waits for the loop to become quiet: predictions that never leave it leave an explanation a hundred turns a second."""
+STILL = 0.02
+"""Seconds without a prediction after which none is expected: then a turn is given at once, without rounds to look out for one."""
+APART = 0.0005
+"""Seconds from one such turn to the next: what is done in a turn for a small network's explanation takes about as long."""
 LONGEST = 0.25
 """Seconds that the last of many waits for its turn, about: a thousand requests that come at once shall be refused soon."""
 
@@ -34,8 +39,13 @@ class Precedence:
         self._left = 0
         """Rounds until the next turn may come."""
         self._since = 0.0
-        """When the last turn was given, or somebody came to wait for one; of the loop's clock."""
+        """When the last turn was given, or somebody came to wait for one."""
         self._turning = False
+        """Whether rounds are counted."""
+        self._known = 0
+        """Predictions, as of the last turn asked for."""
+        self._changed = 0.0
+        """When that was found to be others than before."""
 
     def prediction(self) -> None:
         """One begins or ends just now."""
@@ -43,11 +53,17 @@ class Precedence:
 
     async def turn(self) -> None:
         """Returns when it's an explanation's turn."""
+        now = monotonic()
+        if self._known != self._predictions:
+            self._known, self._changed = self._predictions, now
+        if not self._turning and now - self._changed >= STILL and now - self._since >= APART:
+            self._left, self._since = GAP, now
+            return
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.append(turn)
         if not self._turning:
-            self._turning, self._quiet, self._since = True, 0, loop.time()
+            self._turning, self._quiet, self._since = True, 0, now
             loop.call_soon(self._round, loop)
         await turn
 
@@ -55,8 +71,8 @@ class Precedence:
         self._quiet = self._quiet + 1 if self._predictions == self._seen else 0
         self._seen = self._predictions
         self._left -= 1
-        if self._left <= 0 and (self._quiet >= QUIET or loop.time() - self._since >= self._patience) and self._give():
-            self._left, self._since = GAP, loop.time()
+        if self._left <= 0 and (self._quiet >= QUIET or monotonic() - self._since >= self._patience) and self._give():
+            self._left, self._since = GAP, monotonic()
         self._turning = bool(self._waiting) or self._left > 0
         if self._turning:
             loop.call_soon(self._round, loop)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import uvloop
 
-from service.engine.precedence import GAP, PATIENCE, QUIET, Precedence
+from service.engine.precedence import APART, GAP, PATIENCE, QUIET, STILL, Precedence
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 Test = Callable[[], Awaitable[None]]
@@ -46,6 +46,12 @@ def on_a_loop(request: pytest.FixtureRequest) -> Callable[[Test], None]:
     return run
 
 
+def after_a_prediction() -> Precedence:
+    precedence = Precedence()
+    precedence.prediction()
+    return precedence
+
+
 async def had(precedence: Precedence, rounds: Rounds) -> int:
     """The round in which the turn came."""
     await precedence.turn()
@@ -65,6 +71,7 @@ def test_those_who_come_together_go_on_apart_in_their_order(on_a_loop) -> None:
         precedence = Precedence()
         async with counted() as rounds:
             for _ in range(2):  # and again, once nobody has waited for a while
+                precedence.prediction()
                 begun = rounds.count
                 came = await asyncio.gather(*(had(precedence, rounds) for _ in range(5)))
                 assert came[0] - begun <= QUIET + 3  # no prediction is at hand
@@ -79,7 +86,7 @@ def test_predictions_go_first(on_a_loop, every: int) -> None:
     """As long as they begin and end, with some rounds between them too, nobody has a turn; then it comes."""
 
     async def busy() -> None:
-        precedence = Precedence()
+        precedence = after_a_prediction()
         async with counted() as rounds:
             begun = rounds.count
             predictions = asyncio.create_task(predicting(precedence, 12, every))
@@ -92,7 +99,7 @@ def test_predictions_go_first(on_a_loop, every: int) -> None:
 
 def test_predictions_without_end_leave_some_turns(on_a_loop) -> None:
     async def never_quiet() -> None:
-        precedence, loop = Precedence(), asyncio.get_running_loop()
+        precedence, loop = after_a_prediction(), asyncio.get_running_loop()
         predictions = asyncio.create_task(predicting(precedence, 10**9))
         started = loop.time()
         for count in range(1, 4):
@@ -107,7 +114,7 @@ def test_many_who_wait_do_not_wait_for_one_another(on_a_loop) -> None:
     """500 that come at once beside predictions without end: at a hundred turns a second it would be five seconds."""
 
     async def flooded() -> None:
-        precedence, loop = Precedence(), asyncio.get_running_loop()
+        precedence, loop = after_a_prediction(), asyncio.get_running_loop()
         predictions = asyncio.create_task(predicting(precedence, 10**9))
         started = loop.time()
         await asyncio.gather(*(precedence.turn() for _ in range(500)))
@@ -119,7 +126,7 @@ def test_many_who_wait_do_not_wait_for_one_another(on_a_loop) -> None:
 
 def test_who_has_gone_is_passed_over(on_a_loop) -> None:
     async def some_go() -> None:
-        precedence = Precedence()
+        precedence = after_a_prediction()
         async with counted() as rounds:
             tasks = [asyncio.create_task(had(precedence, rounds)) for _ in range(4)]
             await asyncio.sleep(0)
@@ -134,11 +141,38 @@ def test_who_has_gone_is_passed_over(on_a_loop) -> None:
     on_a_loop(some_go)
 
 
+def test_where_no_prediction_is_expected_a_turn_comes_at_once(on_a_loop, monkeypatch) -> None:
+    """Without a round of the loop. One that follows too soon waits for its rounds, and one behind a prediction, too."""
+    now = 100.0
+    monkeypatch.setattr("service.engine.precedence.monotonic", lambda: now)
+
+    async def still() -> None:
+        nonlocal now
+        precedence = Precedence()
+        async with counted() as rounds:
+            begun = rounds.count
+            assert await had(precedence, rounds) == begun
+            assert await had(precedence, rounds) >= begun + GAP
+            await asyncio.sleep(0.01)
+            now += APART
+            begun = rounds.count
+            assert await had(precedence, rounds) == begun
+            precedence.prediction()
+            now += STILL - APART
+            assert await had(precedence, rounds) >= begun + QUIET
+            await asyncio.sleep(0.01)
+            now += 2 * STILL
+            begun = rounds.count
+            assert await had(precedence, rounds) == begun
+
+    on_a_loop(still)
+
+
 def test_nothing_goes_on_once_nobody_waits() -> None:
     """Rounds are counted only while somebody waits: an idle server's loop sleeps."""
 
     async def idle() -> None:
-        precedence, loop = Precedence(), asyncio.get_running_loop()
+        precedence, loop = after_a_prediction(), asyncio.get_running_loop()
         await precedence.turn()
         await asyncio.sleep(0.01)
         calls: list[object] = []
