@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,7 +21,7 @@ from bench.table import markdown
 from bench.timing import in_turns, one_core
 from service.explain.twin.module import Segment
 
-_ROUNDS = 3
+_ROUNDS = 8
 _AFFINE = ("Add", "BatchNormalization", "Conv", "Div", "Flatten", "Gemm", "Identity", "MatMul", "Mul", "Reshape", "Sub", "Transpose")
 """Operators that are affine in one of their inputs where the others are constants."""
 _STAGES = (
@@ -31,7 +32,7 @@ _STAGES = (
     ".. without Captum around it, in passes of our size",
     "our rows on the plain module, our size (nodes placed, errors controlled)",
     "our rows on the twin, our size",
-    "of that the affine beginning (what evaluating it once for all nodes would save at most)",
+    ".. the affine beginning evaluated once, every node's gradient brought back through it",
     "our rows by the gradient graph, where there is a faster one",
     "ours in all: with forward rows, parity, checks",
 )
@@ -49,7 +50,7 @@ def report(digits: int = 20, pictures: int = 2) -> str:
 
 def _stages(one: Contestant) -> list[str]:
     size = fastest_size(one, DEFAULT_STEPS)
-    seconds, rows, effort = [], [], effort_for(one)
+    seconds, rows, effort, parts = [], [], effort_for(one), Parts.of(one)
     for i in range(len(one.x)):
         steps, _ = smallest_steps(one, i, None if effort.exact else reference(one, i, effort)[1])
         own, chunk = int(one.ours(i).fields["rows"]), one.chunk(i)
@@ -62,7 +63,7 @@ def _stages(one: Contestant) -> list[str]:
             partial(_exhausted, one, i, fixed, chunk),
             partial(_exhausted, one, i, placed, chunk, one.module),
             partial(_exhausted, one, i, placed, chunk),
-            partial(_through, one, i, affine_beginning(one), own, chunk),
+            partial(_behind_beginning, one, i, parts, placed, chunk),
             partial(_by_graph, one, i, own, chunk),
             partial(one.ours, i),
         ]
@@ -77,23 +78,41 @@ def _exhausted(one: Contestant, i: int, fractions: Array, rows: int, forward: nn
         pass
 
 
-def affine_beginning(one: Contestant) -> Segment:
-    """The folded twin from its input as far as it is affine, along the one path that leads there."""
-    tensor = one.input
-    for step in one.subject.segment(one.subject.outputs).program.steps:
-        if step.node.operator not in _AFFINE or tensor not in step.inputs:
-            break
-        tensor = step.node.outputs[0]
-    return one.subject.twin.segment((one.input,), (tensor,))
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The folded twin, cut where it stops being affine in its input."""
+
+    beginning: Segment
+    rest: Segment
+
+    @classmethod
+    def of(cls, one: Contestant) -> Parts:
+        """Along the one path that leads there."""
+        tensor = one.input
+        for step in one.subject.segment(one.subject.outputs).program.steps:
+            if step.node.operator not in _AFFINE or tensor not in step.inputs:
+                break
+            tensor = step.node.outputs[0]
+        twin = one.subject.twin
+        return cls(twin.segment((one.input,), (tensor,)), twin.segment((tensor,), one.subject.outputs))
 
 
-def _through(one: Contestant, i: int, segment: Segment, rows: int, chunk: int) -> None:
-    """So many rows through a part of the twin and their gradients back."""
-    for start in range(0, rows, chunk):
-        x = one.point(i).expand(min(chunk, rows - start), *one.x.shape[1:]).clone().requires_grad_()
+def _behind_beginning(one: Contestant, i: int, parts: Parts, fractions: Array, chunk: int) -> None:
+    """Rows through the rest alone, at points between what the beginning makes of baseline and instance; their gradients to the
+    input, where the distance from the integral is estimated."""
+    point, target = one.point(i), one.target(i)
+    x = point.expand(min(chunk, len(fractions)), *point.shape[1:]).clone().requires_grad_()
+    with torch.enable_grad():
+        (reached,) = parts.beginning(x)  # its gradient is the same wherever it is taken
+        (low,) = parts.beginning(torch.zeros_like(point))
+    low, high = low.detach(), reached[:1].detach()
+    for start in range(0, len(fractions), chunk):
+        share = torch.from_numpy(fractions[start : start + chunk]).to(point.dtype)
+        places = torch.lerp(low, high, share.reshape(-1, *(1,) * (low.dim() - 1))).requires_grad_()
         with torch.enable_grad():
-            (reached,) = segment(x)
-        torch.autograd.grad(reached, x, torch.ones_like(reached))
+            total = parts.rest(places)[0][:, target].sum()
+        (inner,) = torch.autograd.grad(total, places)
+        torch.autograd.grad(reached[: len(inner)], x, inner, retain_graph=True)
 
 
 def _by_graph(one: Contestant, i: int, rows: int, chunk: int) -> None:
