@@ -82,7 +82,8 @@ def load(
     pace, reference = pace_of(subject, trials[0], memory, token, graph), read(location.folder, manifest)
     if pace.graph is not None:
         log.info("model %s: gradients by ONNX Runtime, %d rows a pass", manifest.name, pace.chunk)
-    made = replace(subject, passes=Passes(lane or Lane()), chunk=pace.chunk, mixed=pace.mixed, graph=pace.graph, reference=reference)
+    paced = replace(subject, chunk=pace.chunk, mixed=pace.mixed, mixed_from=pace.mixed_from, graph=pace.graph)
+    made = replace(paced, passes=Passes(lane or Lane()), reference=reference)
     return replace(made, course=_course(made, memory, token))
 
 

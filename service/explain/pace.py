@@ -21,7 +21,7 @@ from service.explain.cancel import Token
 from service.explain.device import CPU, Device
 from service.explain.gradient_graph import GradientGraph, inputs_of
 from service.explain.memory import Saved, rows_within
-from service.explain.subject import Subject
+from service.explain.subject import Form, Subject
 from service.explain.trial import with_gradients
 from service.explain.twin import Twin, mixed
 
@@ -47,8 +47,10 @@ GRAPH = 8 * 2**20
 class Pace:
     chunk: int
     """Rows of gradients a pass."""
-    mixed: Twin | None
+    mixed: Twin | None = None
     """In mixed precision, where that is faster."""
+    mixed_from: int = 1
+    """Rows from which on it is: how far they are off is checked by a row in float32."""
     graph: GradientGraph | None = None
     """Where it is faster than the twin."""
 
@@ -56,7 +58,7 @@ class Pace:
 def pace_of(subject: Subject, row: Arrays, memory: int, token: Token, graph: GradientGraph | None = None) -> Pace:
     """By repeating a trial row (1, ..), in passes of at most `memory` bytes; each is a step of `token`. One row a pass where rows can't
     share one, or where that is no row that the model takes."""
-    slow = Pace(1, None)
+    slow = Pace(1)
     if not subject.status.usable or subject.status.one_row or not subject.manifest.batching.rows_independent:
         return slow
     try:
@@ -80,21 +82,27 @@ def pace_of(subject: Subject, row: Arrays, memory: int, token: Token, graph: Gra
 
             some = min(COMPARED, most)
             if quickest(partial(run_graph, some)) * GAIN <= quickest(partial(run, some)):
-                return Pace(fastest(run_graph, rows_within(min(GRAPH, memory), saved.bytes, most)), None, graph)
+                return Pace(fastest(run_graph, rows_within(min(GRAPH, memory), saved.bytes, most)), graph=graph)
         chunk = fastest(run, most, device)
-        return Pace(chunk, _mixed(subject, _repeated(row, chunk), _repeated(ran, chunk)) if saved.bytes >= WEIGHTY else None)
+        return _with_mixed(subject, row, ran, chunk) if saved.bytes >= WEIGHTY else Pace(chunk)
     except (WhyserveError, RuntimeError, ValueError, IndexError, MemoryError):
         return slow
 
 
-def _mixed(subject: Subject, feeds: Arrays, ran: Arrays) -> Twin | None:
-    """The twin in mixed precision, where its passes of these rows (N, ..) are faster."""
+def _with_mixed(subject: Subject, row: Arrays, ran: Arrays, chunk: int) -> Pace:
+    """With the twin in mixed precision, where passes of so many of this row (1, ..) are faster in it."""
     made = mixed(subject.twin)
     if made is None:
-        return None
+        return Pace(chunk)
     tried = replace(subject, mixed=made, segments={})
-    folded, other = (quickest(partial(with_gradients, tried, feeds, ran, form), subject.device) for form in ("folded", "mixed"))
-    return made if other * GAIN <= folded else None
+
+    def seconds(rows: int, form: Form) -> float:
+        return quickest(partial(with_gradients, tried, _repeated(row, rows), _repeated(ran, rows), form), subject.device)
+
+    folded, other = seconds(chunk, "folded"), seconds(chunk, "mixed")
+    if other * GAIN > folded:
+        return Pace(chunk)
+    return Pace(chunk, made, int(seconds(1, "folded") * chunk / (folded - other)) + 1)
 
 
 def fastest(run: Callable[[int], None], most: int, device: Device = CPU) -> int:

@@ -57,6 +57,8 @@ class Subject:
     """Where explanations that run side by side have their rows computed."""
     mixed: Twin | None = None
     """Mixed precision, where that is faster here: for gradients of which it is checked how far they are off."""
+    mixed_from: int = 1
+    """Rows from which on it is, the check counted."""
     graph: GradientGraph | None = None
     """Of gradients, where that is faster here than the twin."""
     course: Course | None = None

@@ -46,9 +46,8 @@ def run(case: Case) -> Found:
     known = {0.0: case.baseline.output, 1.0: case.instance_output}
     heights = functools.partial(_heights, case, known)
     along, cuts = functools.partial(vectors, case, problem), _first_cuts(case, heights, goal)
-    mixed = case.subject.mixed is not None and parameters.precision == "auto" and goal.spread >= ROUGH
     try:
-        case.form = "mixed" if mixed else "folded"
+        case.form = "mixed" if _mixed_pays(case, parameters, goal, len(cuts)) else "folded"
         integral = integrate(along, heights, cuts, goal)
     except TooRough:
         case.form, case.rounding = "folded", 0.0
@@ -71,6 +70,12 @@ def run(case: Case) -> Found:
         fields=fields,
         **compared,
     )
+
+
+def _mixed_pays(case: Case, parameters: IntegratedGradientsParameters, goal: Goal, rows: int) -> bool:
+    """Whether so many rows, the first pieces' and the instance's, are tried in mixed precision."""
+    subject = case.subject
+    return subject.mixed is not None and rows >= subject.mixed_from and parameters.precision == "auto" and goal.spread >= ROUGH
 
 
 def _by_captum(case: Case, problem: Problem, steps: int, compared: dict[str, Any]) -> Found:

@@ -171,6 +171,10 @@ def test_mixed_precision_reaches_the_tolerance_and_says_so(subjects, cnn_module,
     np.testing.assert_array_equal(exact.attributions["image"], without.attributions["image"])
     (tight,) = ask(subject, {"image": images[:1]}, target="7", integration_tolerance=0.01, max_steps=1000)
     assert tight.fields["precision"] == "float32"  # its rounding alone would be too much
+    rows = int(without.fields["rows"])
+    for least, precision in ((rows + 1, "bfloat16"), (rows + 2, "float32")):  # the instance has a row beside the pieces'
+        (found,) = ask(dataclasses.replace(subject, mixed_from=least), {"image": images[:1]}, target="7")
+        assert found.fields["precision"] == precision
 
 
 def test_mixed_precision_that_is_too_far_off_is_done_again_in_float32(subjects, images) -> None:

@@ -97,3 +97,21 @@ def test_a_gradient_graph_is_used_where_it_is_faster(
     assert (found.graph is played) == chosen
     assert found.chunk == 128  # calls are all that costs here
     assert max(graph.ran) == (128 if chosen else pace.COMPARED)
+
+
+@pytest.mark.parametrize(("mixed_takes", "expected"), [(0.875, 9), (0.5, 3), (0.95, None), (1.5, None)])
+def test_mixed_precision_begins_where_it_gains_more_than_its_check_takes(
+    monkeypatch: pytest.MonkeyPatch, subjects: Mapping[str, Subject], mixed_takes: float, expected: int | None
+) -> None:
+    """A row takes 1 in float32, as the check does, so it pays from the first number of rows that save more than that."""
+    clock = Clock(lambda cost: cost)
+
+    def with_gradients(subject: Subject, feeds: Mapping[str, np.ndarray], ran: Mapping[str, np.ndarray], form: str = "folded"):
+        clock.run(len(next(iter(feeds.values()))) * (mixed_takes if form == "mixed" else 1.0))
+
+    monkeypatch.setattr(pace, "WEIGHTY", 0)
+    monkeypatch.setattr(pace, "with_gradients", with_gradients)
+    monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
+    found = pace.pace_of(subjects["cnn"], {"image": np.zeros((1, 1, 12, 12), np.float32)}, 2**26, Token())
+    assert (found.mixed is not None) == (expected is not None)
+    assert found.mixed_from == (expected or 1)
