@@ -30,6 +30,8 @@ WITHIN = 1.05
 """The smallest size that takes at most this many times the least time a row is taken: it holds less memory."""
 TURNS = 3
 """The first one of a size also prepares it; the least of the others counts, since what else the machine does only adds."""
+NEAR = 1.2
+"""Sizes that take up to so many times the least time a row are measured again."""
 SLOWER = 2
 """So many sizes in a row without a gain end the search."""
 WEIGHTY = 4 * 2**20
@@ -112,6 +114,9 @@ def fastest(run: Callable[[int], None], most: int, device: Device = CPU) -> int:
         seconds[size] = quickest(partial(run, size), device) / size
         if len(seconds) > SLOWER and min(list(seconds.values())[-SLOWER:]) > min(seconds.values()):
             break
+    near = [size for size, each in seconds.items() if each <= NEAR * min(seconds.values())]
+    for size in reversed(near):  # the other way round: the machine's own speed may have changed meanwhile, for one size and not for another
+        seconds[size] = min(seconds[size], quickest(partial(run, size), device) / size)
     return next(size for size, each in seconds.items() if each <= WITHIN * min(seconds.values()))
 
 

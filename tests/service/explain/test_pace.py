@@ -61,6 +61,13 @@ def test_one_slow_turn_does_not_decide(monkeypatch) -> None:
     assert pace.fastest(clock.run, 2) == 2
 
 
+def test_a_machine_that_slows_down_meanwhile_does_not_decide(monkeypatch) -> None:
+    """A row of four takes 0.8 of the time of a row of two, and while they are first measured a quarter more."""
+    clock = Clock(lambda n: {1: 1.5, 2: 2.0, 4: 3.2, 8: 8.0}.get(n, 2.0 * n) * (1.25 if 6 < len(clock.ran) <= 12 else 1.0))
+    monkeypatch.setattr(pace, "thread_time", lambda: clock.now)
+    assert pace.fastest(clock.run, 16) == 4
+
+
 def test_time_without_a_processor_does_not_count() -> None:
     """Calls are dear, so that the most rows are the fastest; on the wall's clock the fewest would be."""
 
