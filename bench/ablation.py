@@ -19,6 +19,7 @@ from bench.contestants import Array, Contestant, contestants
 from bench.smallest import smallest_steps
 from bench.table import markdown
 from bench.timing import in_turns, one_core
+from service.explain.attribution.path import along
 from service.explain.twin.module import Segment
 
 _ROUNDS = 8
@@ -107,8 +108,8 @@ def _behind_beginning(one: Contestant, i: int, parts: Parts, fractions: Array, c
         (low,) = parts.beginning(torch.zeros_like(point))
     low, high = low.detach(), reached[:1].detach()
     for start in range(0, len(fractions), chunk):
-        share = torch.from_numpy(fractions[start : start + chunk]).to(point.dtype)
-        places = torch.lerp(low, high, share.reshape(-1, *(1,) * (low.dim() - 1))).requires_grad_()
+        (places,) = along((low,), (high,), fractions[start : start + chunk])
+        places.requires_grad_()
         with torch.enable_grad():
             total = parts.rest(places)[0][:, target].sum()
         (inner,) = torch.autograd.grad(total, places)

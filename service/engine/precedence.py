@@ -33,7 +33,7 @@ class Precedence:
         self._predictions = 0
         """How often one has begun or ended."""
         self._seen = 0
-        """As of the last round."""
+        """As of the last round, or of the last turn asked for while none were counted."""
         self._quiet = 0
         """Rounds since then without any."""
         self._left = 0
@@ -42,10 +42,8 @@ class Precedence:
         """When the last turn was given, or somebody came to wait for one."""
         self._turning = False
         """Whether rounds are counted."""
-        self._known = 0
-        """Predictions, as of the last turn asked for."""
         self._changed = 0.0
-        """When that was found to be others than before."""
+        """When predictions were last found to have begun or ended."""
 
     def prediction(self) -> None:
         """One begins or ends just now."""
@@ -54,11 +52,11 @@ class Precedence:
     async def turn(self) -> None:
         """Returns when it's an explanation's turn."""
         now = monotonic()
-        if self._known != self._predictions:
-            self._known, self._changed = self._predictions, now
-        if not self._turning and now - self._changed >= STILL and now - self._since >= APART:
-            self._left, self._since = GAP, now
-            return
+        if not self._turning:
+            self._look(now)
+            if now - self._changed >= STILL and now - self._since >= APART:
+                self._left, self._since = GAP, now
+                return
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.append(turn)
@@ -67,12 +65,19 @@ class Precedence:
             loop.call_soon(self._round, loop)
         await turn
 
+    def _look(self, now: float) -> None:
+        """Whether predictions have begun or ended."""
+        if self._predictions == self._seen:
+            self._quiet += 1
+        else:
+            self._seen, self._changed, self._quiet = self._predictions, now, 0
+
     def _round(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._quiet = self._quiet + 1 if self._predictions == self._seen else 0
-        self._seen = self._predictions
+        now = monotonic()
+        self._look(now)
         self._left -= 1
-        if self._left <= 0 and (self._quiet >= QUIET or monotonic() - self._since >= self._patience) and self._give():
-            self._left, self._since = GAP, monotonic()
+        if self._left <= 0 and (self._quiet >= QUIET or now - self._since >= self._patience) and self._give():
+            self._left, self._since = GAP, now
         self._turning = bool(self._waiting) or self._left > 0
         if self._turning:
             loop.call_soon(self._round, loop)

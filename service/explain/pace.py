@@ -102,7 +102,7 @@ def _with_mixed(subject: Subject, row: Arrays, ran: Arrays, chunk: int) -> Pace:
         return quickest(partial(with_gradients, tried, _repeated(row, rows), _repeated(ran, rows), form), subject.device)
 
     folded, other = seconds(chunk, "folded"), seconds(chunk, "mixed")
-    if other * GAIN > folded:
+    if other * GAIN >= folded:
         return Pace(chunk)
     return Pace(chunk, made, int(seconds(1, "folded") * chunk / (folded - other)) + 1)
 
