@@ -92,8 +92,9 @@ def _same(_: Reverse, node: NodeProto, g: str, place: int) -> str:
 
 
 def _relu(r: Reverse, node: NodeProto, g: str, _: int) -> str:
+    # By Where an mnist-cnn's gradients took a fifth longer: it guesses each element's branch. No rule makes g infinite, so 0 g is 0.
     on = r.node("Greater", [node.output[0], r.constant(0.0)])
-    return r.node("Mul", [g, r.node("Cast", [on], to=TensorProto.FLOAT)])  # Where takes four times as long; no rule makes g infinite
+    return r.node("Mul", [g, r.node("Cast", [on], to=TensorProto.FLOAT)])
 
 
 def _leaky_relu(r: Reverse, node: NodeProto, g: str, _: int) -> str:
